@@ -1,0 +1,78 @@
+// What a metric is (MetricDesc), and where a collector puts its samples (Sink).
+//
+// MetricDesc is the only place where a metric's name, type, unit and help are written: the exporter,
+// METRICS.md and the golden tests all read it. The model that leaves a Sink is prometheus-cpp's
+// MetricFamily, so any prometheus-cpp program can serve what our collectors produce.
+#pragma once
+
+#include <prometheus/metric_family.h>
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <initializer_list>
+#include <span>
+#include <string_view>
+#include <vector>
+
+namespace tcpvitals {
+
+enum class MetricType : std::uint8_t { kCounter, kGauge, kHistogram, kUntyped };
+
+struct MetricDesc {
+  static constexpr std::size_t kMaxLabels = 6;
+
+  std::string_view name;  // base unit as suffix, `_total` on counters
+  MetricType type = MetricType::kGauge;
+  std::string_view help;  // one plain sentence: what the kernel field is, which denominator belongs
+  std::array<std::string_view, kMaxLabels> labels{};  // names, in the order values are given
+  std::string_view source{};  // the kernel file and field, for METRICS.md: "/proc/net/snmp Tcp: OutSegs"
+
+  constexpr std::size_t label_count() const {
+    std::size_t n = 0;
+    while (n < kMaxLabels && !labels[n].empty()) ++n;
+    return n;
+  }
+};
+
+// One histogram sample. `counts[i]` is the number of observations <= bounds[i] and > bounds[i - 1];
+// counts has one more element than bounds, for those above the last bound.
+struct HistogramSample {
+  std::span<const double> bounds;         // ascending, base unit
+  std::span<const std::uint64_t> counts;  // not cumulative
+  double sum = 0;                         // base unit
+};
+
+// Collects the samples of one collector during one scrape. Not thread-safe; one thread at a time.
+// Bounded: what is added past `max_series` is counted in dropped() and left out. Every time series a
+// histogram expands to (buckets, sum, count) counts.
+class Sink {
+ public:
+  explicit Sink(std::size_t max_series) : max_series_(max_series) {}
+
+  // One sample of a counter, gauge or untyped metric. As many values as the desc has labels.
+  void add(const MetricDesc& desc, std::initializer_list<std::string_view> label_values,
+           double value);
+  void add(const MetricDesc& desc, double value) { add(desc, {}, value); }
+
+  void add_histogram(const MetricDesc& desc, std::initializer_list<std::string_view> label_values,
+                     const HistogramSample& sample);
+
+  std::size_t series() const { return series_; }
+  std::size_t dropped() const { return dropped_; }
+
+  // Families in the order in which their first sample was added. Leaves the sink empty.
+  std::vector<prometheus::MetricFamily> take();
+
+ private:
+  prometheus::ClientMetric* next(const MetricDesc& desc,
+                                 std::initializer_list<std::string_view> label_values,
+                                 std::size_t series);
+
+  std::size_t max_series_;
+  std::size_t series_ = 0;
+  std::size_t dropped_ = 0;
+  std::vector<prometheus::MetricFamily> families_;
+};
+
+}  // namespace tcpvitals
