@@ -87,7 +87,7 @@ static_assert(offsetof(TcpInfo, total_retrans) == 100);
 static_assert(offsetof(TcpInfo, bytes_acked) == 120);
 static_assert(offsetof(TcpInfo, min_rtt_us) == 148);
 static_assert(offsetof(TcpInfo, bytes_sent) == 200);
-static_assert(offsetof(TcpInfo, total_rto) == 244);
+static_assert(offsetof(TcpInfo, total_rto) == 240);
 
 inline constexpr std::uint32_t kNoRtt = 0xffffffff;  // min_rtt_us of a socket that never measured one
 
