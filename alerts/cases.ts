@@ -1,0 +1,336 @@
+// What each alert must do with which series: the unit tests of the rules.
+//
+// Series are in promtool's notation, one sample a minute: "0+60x30" starts at 0 and grows by 60 thirty
+// times. Those that name no job get job="tcpvitals", instance="db1", and so do the alerts expected.
+
+import type { Severity } from "./rules.js";
+
+export interface Case {
+  kind: "firing" | "quiet" | "idle" | "reset";
+  series: Record<string, string>;
+  at: number; // minutes
+  fires?: Partial<Record<Severity, string>>; // the description it must come with; the others stay silent
+  labels?: Record<string, string>; // of the alert, besides severity, job and instance
+}
+
+const kGroup = `direction="inbound",port="443",peer="public"`;
+const kGroupLabels = { direction: "inbound", port: "443", peer: "public" };
+const kListener = `address="0.0.0.0",port="443"`;
+const kListenerLabels = { address: "0.0.0.0", port: "443" };
+
+const host = (sent: string, retransmitted: string): Record<string, string> => ({
+  tcp_host_segments_sent_total: sent,
+  tcp_host_segments_retransmitted_total: retransmitted,
+});
+const group = (sent: string, retransmitted: string): Record<string, string> => ({
+  [`tcp_data_segments_sent_total{${kGroup}}`]: sent,
+  [`tcp_retransmitted_segments_total{${kGroup}}`]: retransmitted,
+});
+const handshakes = (active: string, passive: string, repeated: string): Record<string, string> => ({
+  'tcp_host_connections_opened_total{by="active"}': active,
+  'tcp_host_connections_opened_total{by="passive"}': passive,
+  tcp_host_syn_retransmits_total: repeated,
+});
+const queue = (peak: number, limit: number): Record<string, string> => ({
+  [`tcp_listener_queue_peak{${kListener}}`]: `${peak}x30`,
+  [`tcp_listener_queue_limit{${kListener}}`]: `${limit}x30`,
+});
+const share = (gauge: string, used: number, limit: string, most: number): Record<string, string> => ({
+  [gauge]: `${used}x30`,
+  [limit]: `${most}x30`,
+});
+const conntrack = (used: number, most: number): Record<string, string> =>
+  share("tcp_conntrack_count", used, "tcp_conntrack_limit", most);
+const orphans = (used: number, most: number): Record<string, string> =>
+  share("tcp_host_orphans", used, "tcp_host_orphans_limit", most);
+const memory = (used: number, pressure: number, most: number): Record<string, string> => ({
+  ...share("tcp_host_memory_bytes", used, "tcp_host_memory_limit_bytes", most),
+  tcp_host_memory_pressure_bytes: `${pressure}x30`,
+});
+const connections = (live: number, most: number): Record<string, string> => ({
+  'tcp_server_connections{listener="echo"}': `${live}x30`,
+  'tcp_server_connections_limit{listener="echo"}': `${most}x30`,
+});
+const collector = (success: number, available: number): Record<string, string> => ({
+  'tcpvitals_collector_success{collector="snmp"}': `${success}x30`,
+  'tcpvitals_collector_available{collector="snmp"}': `${available}x30`,
+});
+
+// Three minutes of 12 % loss, ten minutes of none, over and over.
+const kBursts = Array.from(
+  { length: 7 },
+  (_, i) => `${i * 2160}+720x2 ${(i + 1) * 2160}+0x9`,
+).join(" ");
+
+export const kCases: Record<string, Case[]> = {
+  TcpRetransmitsHigh: [
+    {
+      kind: "firing",
+      series: host("0+6000x30", "0+120x30"),
+      at: 20,
+      fires: { warning: "db1 retransmits 2% of the segments it sends, over 5 minutes." },
+    },
+    {
+      kind: "firing",
+      series: host("0+6000x30", "0+480x30"),
+      at: 20,
+      fires: {
+        critical: "db1 retransmits 8% of the segments it sends, over 5 minutes.",
+        warning: "db1 retransmits 8% of the segments it sends, over 5 minutes.",
+      },
+    },
+    {
+      kind: "firing",
+      series: host("0+6000x90", kBursts),
+      at: 76,
+      fires: { info: "db1 retransmits 2.4% of the segments it sends, over an hour." },
+    },
+    { kind: "quiet", series: host("0+6000x90", "0+50x90"), at: 90 },
+    { kind: "idle", series: host("0+60x90", "0+30x90"), at: 90 },
+    { kind: "idle", series: host("7000x90", "500x90"), at: 90 },
+    { kind: "reset", series: host("900000+6000x20 0+6000x20", "9000+0x20 20+0x20"), at: 30 },
+  ],
+  TcpGroupRetransmitsHigh: [
+    {
+      kind: "firing",
+      series: group("0+6000x30", "0+600x30"),
+      at: 20,
+      fires: {
+        warning:
+          "10% of the data segments db1 sends to public peers on inbound port 443 are retransmissions, over 5 minutes.",
+      },
+      labels: kGroupLabels,
+    },
+    { kind: "quiet", series: group("0+6000x30", "0+240x30"), at: 30 },
+    { kind: "idle", series: group("0+60x30", "0+30x30"), at: 30 },
+    { kind: "reset", series: group("900000+6000x15 0+6000x15", "90000+0x15 20+0x15"), at: 25 },
+  ],
+  TcpSynRetransmitsHigh: [
+    {
+      kind: "firing",
+      series: handshakes("0+600x30", "0+600x30", "0+120x30"),
+      at: 20,
+      fires: { warning: "db1 repeats 10% of its SYN and SYN-ACK segments, over 5 minutes." },
+    },
+    { kind: "quiet", series: handshakes("0+6000x30", "0+6000x30", "0+120x30"), at: 30 },
+    { kind: "idle", series: handshakes("0+1x30", "0x30", "0+6x30"), at: 30 },
+    {
+      kind: "reset",
+      series: handshakes("9000+6000x15 0+6000x15", "9000+6000x15 0+6000x15", "9000+0x15 20+0x15"),
+      at: 25,
+    },
+  ],
+  TcpListenDrops: [
+    {
+      kind: "firing",
+      series: { tcp_host_listen_drops_total: "0+120x30" },
+      at: 15,
+      fires: { warning: "db1 drops 2.0 incoming connections per second." },
+    },
+    {
+      kind: "firing",
+      series: { tcp_host_listen_drops_total: "0+600x30" },
+      at: 15,
+      fires: {
+        critical: "db1 drops 10.0 incoming connections per second.",
+        warning: "db1 drops 10.0 incoming connections per second.",
+      },
+    },
+    { kind: "quiet", series: { tcp_host_listen_drops_total: "0+30x30" }, at: 30 },
+    { kind: "idle", series: { tcp_host_listen_drops_total: "4711x30" }, at: 30 },
+    { kind: "reset", series: { tcp_host_listen_drops_total: "90000+0x10 40+0x20" }, at: 20 },
+  ],
+  TcpListenQueueNearlyFull: [
+    {
+      kind: "firing",
+      series: queue(120, 128),
+      at: 10,
+      fires: {
+        warning:
+          "The accept queue of 0.0.0.0 port 443 on db1 reaches 93.75% of its limit, every minute.",
+      },
+      labels: kListenerLabels,
+    },
+    { kind: "quiet", series: queue(64, 128), at: 30 },
+    { kind: "idle", series: queue(0, 128), at: 30 },
+    { kind: "idle", series: queue(0, 0), at: 30 },
+  ],
+  TcpConntrackNearlyFull: [
+    {
+      kind: "firing",
+      series: conntrack(800, 1000),
+      at: 10,
+      fires: { warning: "db1 uses 80% of its connection tracking table." },
+    },
+    {
+      kind: "firing",
+      series: conntrack(950, 1000),
+      at: 10,
+      fires: {
+        critical: "db1 uses 95% of its connection tracking table.",
+        warning: "db1 uses 95% of its connection tracking table.",
+      },
+    },
+    { kind: "quiet", series: conntrack(700, 1000), at: 30 },
+    { kind: "idle", series: conntrack(0, 1000), at: 30 },
+    { kind: "idle", series: conntrack(0, 0), at: 30 },
+  ],
+  TcpOrphansHigh: [
+    {
+      kind: "firing",
+      series: orphans(300, 1000),
+      at: 10,
+      fires: { warning: "db1 has 30% of the orphaned sockets it allows." },
+    },
+    {
+      kind: "firing",
+      series: orphans(600, 1000),
+      at: 10,
+      fires: {
+        critical: "db1 has 60% of the orphaned sockets it allows.",
+        warning: "db1 has 60% of the orphaned sockets it allows.",
+      },
+    },
+    { kind: "quiet", series: orphans(200, 1000), at: 30 },
+    { kind: "idle", series: orphans(0, 1000), at: 30 },
+  ],
+  TcpMemoryHigh: [
+    {
+      kind: "firing",
+      series: memory(3 << 20, 2 << 20, 4 << 20),
+      at: 10,
+      fires: { warning: "db1 uses 3MiB for TCP, above the pressure mark." },
+    },
+    {
+      kind: "firing",
+      series: memory(95, 70, 100),
+      at: 10,
+      fires: {
+        critical: "db1 uses 95% of the memory TCP may take.",
+        warning: "db1 uses 95B for TCP, above the pressure mark.",
+      },
+    },
+    { kind: "quiet", series: memory(60, 70, 100), at: 30 },
+    { kind: "idle", series: memory(0, 70, 100), at: 30 },
+  ],
+  TcpNewConnectionsHigh: [
+    {
+      kind: "firing",
+      series: handshakes("0x30", "0+360000x30", "0x30"),
+      at: 10,
+      fires: { warning: "db1 accepts 6000 new connections per second." },
+      labels: { by: "passive" },
+    },
+    { kind: "quiet", series: handshakes("0+360000x30", "0+270000x30", "0x30"), at: 30 },
+    { kind: "idle", series: handshakes("0x30", "0x30", "0x30"), at: 30 },
+    { kind: "reset", series: handshakes("0x30", "9000000+600x10 0+600x20", "0x30"), at: 13 },
+  ],
+  TcpServerCapacityHigh: [
+    {
+      kind: "firing",
+      series: connections(900, 1000),
+      at: 10,
+      fires: { warning: "Listener echo on db1 holds 90% of the connections it may." },
+      labels: { listener: "echo" },
+    },
+    { kind: "quiet", series: connections(700, 1000), at: 30 },
+    { kind: "idle", series: connections(0, 1000), at: 30 },
+  ],
+  TcpvitalsDown: [
+    {
+      kind: "firing",
+      series: { up: "0x30" },
+      at: 10,
+      fires: { critical: "Prometheus has not reached db1 for 5 minutes." },
+    },
+    { kind: "quiet", series: { up: "1x30" }, at: 30 },
+    { kind: "quiet", series: { 'up{job="node",instance="db1"}': "0x30", up: "1x30" }, at: 30 },
+  ],
+  TcpvitalsAbsent: [
+    {
+      kind: "firing",
+      series: { 'up{job="node",instance="db1"}': "1x30" },
+      at: 20,
+      fires: {
+        critical:
+          "No scrape target has the job tcpvitals: service discovery or the scrape configuration lost it.",
+      },
+      labels: { job: "", instance: "" },
+    },
+    { kind: "quiet", series: { up: "0x30" }, at: 30 },
+    { kind: "quiet", series: { 'up{job="monitoring/tcpvitals",instance="db1"}': "1x30" }, at: 30 },
+  ],
+  TcpvitalsCollectorFailed: [
+    {
+      kind: "firing",
+      series: collector(0, 1),
+      at: 15,
+      fires: {
+        warning: "Collector snmp on db1 has failed for 10 minutes; the agent's log says why.",
+      },
+      labels: { collector: "snmp" },
+    },
+    { kind: "quiet", series: collector(1, 1), at: 30 },
+    { kind: "quiet", series: collector(0, 0), at: 30 }, // this kernel does not have it
+  ],
+  TcpvitalsEventsLost: [
+    {
+      kind: "firing",
+      series: { tcpvitals_connection_events_lost_total: "0x10 7x20" },
+      at: 15,
+      fires: {
+        warning:
+          "db1 missed close events within the last 15 minutes; the kernel's buffer overran.",
+      },
+    },
+    {
+      kind: "firing",
+      series: {
+        tcpvitals_connection_events_lost_total: "0x30",
+        tcpvitals_event_overruns_total: "0x10 1x20",
+      },
+      at: 15,
+      fires: {
+        warning:
+          "db1 missed close events within the last 15 minutes; the kernel's buffer overran.",
+      },
+    },
+    {
+      kind: "quiet",
+      series: {
+        tcpvitals_connection_events_lost_total: "7x30",
+        tcpvitals_event_overruns_total: "1x30",
+      },
+      at: 30,
+    },
+    {
+      kind: "reset",
+      series: {
+        tcpvitals_connection_events_lost_total: "7x10 0x20",
+        tcpvitals_event_overruns_total: "1x10 0x20",
+      },
+      at: 15,
+    },
+  ],
+  TcpvitalsSeriesDropped: [
+    {
+      kind: "firing",
+      series: { 'tcpvitals_series_dropped_total{collector="connections"}': "0+10x30" },
+      at: 20,
+      fires: {
+        warning: "Collector connections on db1 left out 150 series within 15 minutes.",
+      },
+      labels: { collector: "connections" },
+    },
+    {
+      kind: "quiet",
+      series: { 'tcpvitals_series_dropped_total{collector="connections"}': "70x30" },
+      at: 30,
+    },
+    {
+      kind: "reset",
+      series: { 'tcpvitals_series_dropped_total{collector="connections"}': "70x10 0x20" },
+      at: 15,
+    },
+  ],
+};

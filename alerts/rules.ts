@@ -1,0 +1,254 @@
+// Recording and alert rules: the one source of tcpvitals.rules.yml.
+//
+// Plain data, in the order Prometheus evaluates it. Every ratio is a quotient of rates, never an average
+// of ratios, and has no sample where its denominator did not move: an idle host cannot fire.
+//
+// Of the three names operators know, tcp_retrans and tcp_rtt are recorded here; tcp_conntrack_count is
+// exported by the agent under that very name and needs no rule.
+
+export type Severity = "critical" | "warning" | "info";
+
+export interface RecordingRule {
+  record: string;
+  expr: string;
+}
+
+export interface AlertRule {
+  alert: string; // the runbook is docs/runbooks/<alert>.md
+  expr: string;
+  for?: string;
+  labels: { severity: Severity };
+  annotations: { summary: string; description: string; runbook_url: string };
+}
+
+export type Rule = RecordingRule | AlertRule;
+
+interface AlertText {
+  expr: string;
+  for?: string;
+  summary: string; // one static sentence
+  description: string; // a template, with the values
+}
+
+export interface RuleGroup {
+  name: string;
+  rules: Rule[];
+}
+
+// Where runbook links point unless the generator is told otherwise (--runbooks).
+export const kRunbooks = "https://tcpvitals.example/runbooks";
+
+// The scrape job, alone or behind a namespace as the Prometheus operator writes it.
+const kUp = `up{job=~"(.*/)?tcpvitals"}`;
+
+// Segments per second below which a ratio says more about chance than about the network.
+const kTrafficFloor = 10;
+
+// Labels that tell groups of one host apart; what remains belongs to the host.
+const kPlace = "direction, port, cgroup, netns";
+
+export function ruleGroups(runbooks: string = kRunbooks): RuleGroup[] {
+  const alert = (name: string, severity: Severity, rule: AlertText): AlertRule => ({
+    alert: name,
+    expr: rule.expr,
+    ...(rule.for && { for: rule.for }),
+    labels: { severity },
+    annotations: {
+      summary: rule.summary,
+      description: rule.description,
+      runbook_url: `${runbooks}/${name}.md`,
+    },
+  });
+
+  // One alert at several severities: Alertmanager mutes the lower ones by name.
+  const tiers = (
+    name: string,
+    limits: Partial<Record<Severity, number>>,
+    rule: (limit: number) => AlertText,
+  ): AlertRule[] =>
+    Object.entries(limits).map(([severity, limit]) => alert(name, severity as Severity, rule(limit)));
+
+  const hostRetransmits = (window: string, above: number): string =>
+    `host:tcp_retransmits:ratio_rate${window} > ${above}
+and
+rate(tcp_host_segments_sent_total[${window}]) > ${kTrafficFloor}`;
+
+  const nearlyFull = (count: string, limit: string, above: number): string =>
+    `${count} / (${limit} > 0) > ${above}`;
+
+  return [
+    {
+      name: "tcpvitals-ratios",
+      rules: [
+        // Retransmitted per original segment; acknowledgements count as segments too.
+        ...["5m", "30m", "1h"].map((window) => ({
+          record: `host:tcp_retransmits:ratio_rate${window}`,
+          expr: `rate(tcp_host_segments_retransmitted_total[${window}])
+/
+(rate(tcp_host_segments_sent_total[${window}]) > 0)`,
+        })),
+        // The share of a group's data segments that were repeats.
+        ...["5m", "30m", "1h"].map((window) => ({
+          record: `group:tcp_retransmits:ratio_rate${window}`,
+          expr: `rate(tcp_retransmitted_segments_total[${window}])
+/
+(rate(tcp_data_segments_sent_total[${window}]) > 0)`,
+        })),
+        { record: "tcp_retrans", expr: "host:tcp_retransmits:ratio_rate5m" },
+        // The median per peer group: loopback's microseconds must not hide the internet's.
+        {
+          record: "tcp_rtt",
+          expr: `histogram_quantile(0.5, sum without (${kPlace}) (rate(tcp_rtt_seconds_bucket[5m]))) > 0`,
+        },
+      ],
+    },
+    {
+      name: "tcpvitals-network",
+      rules: [
+        alert("TcpRetransmitsHigh", "critical", {
+          expr: hostRetransmits("5m", 0.05),
+          for: "5m",
+          summary: "More than 5 % of TCP segments are retransmitted.",
+          description:
+            "{{ $labels.instance }} retransmits {{ $value | humanizePercentage }} of the segments it sends, over 5 minutes.",
+        }),
+        alert("TcpRetransmitsHigh", "warning", {
+          expr: hostRetransmits("5m", 0.01),
+          for: "10m",
+          summary: "More than 1 % of TCP segments are retransmitted.",
+          description:
+            "{{ $labels.instance }} retransmits {{ $value | humanizePercentage }} of the segments it sends, over 5 minutes.",
+        }),
+        alert("TcpRetransmitsHigh", "info", {
+          expr: hostRetransmits("1h", 0.01),
+          for: "30m",
+          summary: "More than 1 % of TCP segments are retransmitted, on and off, for over an hour.",
+          description:
+            "{{ $labels.instance }} retransmits {{ $value | humanizePercentage }} of the segments it sends, over an hour.",
+        }),
+        alert("TcpGroupRetransmitsHigh", "warning", {
+          expr: `group:tcp_retransmits:ratio_rate5m > 0.05
+and
+rate(tcp_data_segments_sent_total[5m]) > ${kTrafficFloor}`,
+          for: "10m",
+          summary: "More than 5 % of one service's data segments are retransmitted.",
+          description:
+            "{{ $value | humanizePercentage }} of the data segments {{ $labels.instance }} sends to {{ $labels.peer }} peers on {{ $labels.direction }} port {{ $labels.port }} are retransmissions, over 5 minutes.",
+        }),
+        alert("TcpSynRetransmitsHigh", "warning", {
+          expr: `rate(tcp_host_syn_retransmits_total[5m])
+/
+(sum without (by) (rate(tcp_host_connections_opened_total[5m])) > 0) > 0.05
+and
+rate(tcp_host_syn_retransmits_total[5m]) > 1`,
+          for: "10m",
+          summary: "Handshakes must be repeated: connections open late or not at all.",
+          description:
+            "{{ $labels.instance }} repeats {{ $value | humanizePercentage }} of its SYN and SYN-ACK segments, over 5 minutes.",
+        }),
+      ],
+    },
+    {
+      name: "tcpvitals-host",
+      rules: [
+        ...tiers("TcpListenDrops", { critical: 5, warning: 1 }, (limit) => ({
+          expr: `rate(tcp_host_listen_drops_total[5m]) > ${limit}`,
+          for: "5m",
+          summary: "Listeners drop incoming connections.",
+          description:
+            '{{ $labels.instance }} drops {{ $value | printf "%.1f" }} incoming connections per second.',
+        })),
+        alert("TcpListenQueueNearlyFull", "warning", {
+          expr: nearlyFull("tcp_listener_queue_peak", "tcp_listener_queue_limit", 0.8),
+          for: "5m",
+          summary: "An accept queue is nearly full: the server does not accept fast enough.",
+          description:
+            "The accept queue of {{ $labels.address }} port {{ $labels.port }} on {{ $labels.instance }} reaches {{ $value | humanizePercentage }} of its limit, every minute.",
+        }),
+        ...tiers("TcpConntrackNearlyFull", { critical: 0.9, warning: 0.75 }, (share) => ({
+          expr: nearlyFull("tcp_conntrack_count", "tcp_conntrack_limit", share),
+          for: "5m",
+          summary: "The connection tracking table is nearly full; beyond it, new connections are dropped.",
+          description:
+            "{{ $labels.instance }} uses {{ $value | humanizePercentage }} of its connection tracking table.",
+        })),
+        ...tiers("TcpOrphansHigh", { critical: 0.5, warning: 0.25 }, (share) => ({
+          expr: nearlyFull("tcp_host_orphans", "tcp_host_orphans_limit", share),
+          for: "5m",
+          summary: "Many sockets belong to no process any more; at the limit the kernel resets them.",
+          description:
+            "{{ $labels.instance }} has {{ $value | humanizePercentage }} of the orphaned sockets it allows.",
+        })),
+        alert("TcpMemoryHigh", "critical", {
+          expr: nearlyFull("tcp_host_memory_bytes", "tcp_host_memory_limit_bytes", 0.9),
+          for: "1m",
+          summary: "TCP memory is nearly used up; beyond the limit the kernel drops data and connections.",
+          description:
+            "{{ $labels.instance }} uses {{ $value | humanizePercentage }} of the memory TCP may take.",
+        }),
+        alert("TcpMemoryHigh", "warning", {
+          expr: "tcp_host_memory_bytes > (tcp_host_memory_pressure_bytes > 0)",
+          for: "5m",
+          summary: "TCP is under memory pressure: the kernel shrinks socket buffers.",
+          description:
+            "{{ $labels.instance }} uses {{ $value | humanize1024 }}B for TCP, above the pressure mark.",
+        }),
+        alert("TcpNewConnectionsHigh", "warning", {
+          expr: `rate(tcp_host_connections_opened_total{by="passive"}[2m]) > 5000`,
+          for: "1m",
+          summary: "More than 5000 new connections per second arrive: a flood, or time to scale out.",
+          description:
+            '{{ $labels.instance }} accepts {{ $value | printf "%.0f" }} new connections per second.',
+        }),
+        alert("TcpServerCapacityHigh", "warning", {
+          expr: nearlyFull("tcp_server_connections", "tcp_server_connections_limit", 0.8),
+          for: "5m",
+          summary: "The embedded TCP server nears its limit of connections.",
+          description:
+            "Listener {{ $labels.listener }} on {{ $labels.instance }} holds {{ $value | humanizePercentage }} of the connections it may.",
+        }),
+      ],
+    },
+    {
+      name: "tcpvitals-agent",
+      rules: [
+        alert("TcpvitalsDown", "critical", {
+          expr: `${kUp} == 0`,
+          for: "5m",
+          summary: "The agent cannot be scraped: nothing is known about this host's connections.",
+          description: "Prometheus has not reached {{ $labels.instance }} for 5 minutes.",
+        }),
+        alert("TcpvitalsAbsent", "critical", {
+          expr: `absent(${kUp})`,
+          for: "15m",
+          summary: "Prometheus has no tcpvitals target at all.",
+          description:
+            "No scrape target has the job tcpvitals: service discovery or the scrape configuration lost it.",
+        }),
+        alert("TcpvitalsCollectorFailed", "warning", {
+          expr: `tcpvitals_collector_success == 0
+unless
+tcpvitals_collector_available == 0`,
+          for: "10m",
+          summary: "A collector fails: its metrics are missing.",
+          description:
+            "Collector {{ $labels.collector }} on {{ $labels.instance }} has failed for 10 minutes; the agent's log says why.",
+        }),
+        alert("TcpvitalsEventsLost", "warning", {
+          expr: `increase(tcpvitals_connection_events_lost_total[15m]) > 0
+or
+increase(tcpvitals_event_overruns_total[15m]) > 0`,
+          summary: "Closing connections went by unseen: counters of connections are too low.",
+          description:
+            "{{ $labels.instance }} missed close events within the last 15 minutes; the kernel's buffer overran.",
+        }),
+        alert("TcpvitalsSeriesDropped", "warning", {
+          expr: "increase(tcpvitals_series_dropped_total[15m]) > 0",
+          summary: "The agent left out series beyond its limit.",
+          description:
+            'Collector {{ $labels.collector }} on {{ $labels.instance }} left out {{ $value | printf "%.0f" }} series within 15 minutes.',
+        }),
+      ],
+    },
+  ];
+}
