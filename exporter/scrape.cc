@@ -1,0 +1,317 @@
+#include "exporter/scrape.h"
+
+#include <fmt/format.h>
+#include <prometheus/check_names.h>
+#include <pthread.h>
+
+#include <algorithm>
+#include <array>
+#include <deque>
+#include <exception>
+#include <thread>
+#include <unordered_map>
+#include <utility>
+
+#include "base/log.h"
+
+namespace tcpvitals {
+namespace {
+
+using prometheus::ClientMetric;
+using prometheus::MetricFamily;
+using Outcome = CollectorReport::Outcome;
+
+constexpr std::array kMetrics{
+    MetricDesc{"tcpvitals_build_info",
+               MetricType::kGauge,
+               "Always 1; the label is the agent's version.",
+               {"version"}},
+    MetricDesc{"tcpvitals_collector_available",
+               MetricType::kGauge,
+               "1, or 0 where this kernel or host does not have what the collector reads.",
+               {"collector"}},
+    MetricDesc{"tcpvitals_collector_duration_seconds",
+               MetricType::kGauge,
+               "How long the collector took in this scrape.",
+               {"collector"}},
+    MetricDesc{"tcpvitals_collector_success",
+               MetricType::kGauge,
+               "1, or 0 where the collector failed and none of its metrics are in this scrape.",
+               {"collector"}},
+    MetricDesc{"tcpvitals_series",
+               MetricType::kGauge,
+               "Time series the collector contributed to this scrape.",
+               {"collector"}},
+    MetricDesc{
+        "tcpvitals_series_dropped_total",
+        MetricType::kCounter,
+        "Time series left out because the collector had more than its limit, summed over scrapes.",
+        {"collector"}},
+};
+constexpr auto& kBuildInfo = kMetrics[0];
+constexpr auto& kAvailable = kMetrics[1];
+constexpr auto& kDuration = kMetrics[2];
+constexpr auto& kSuccess = kMetrics[3];
+constexpr auto& kSeries = kMetrics[4];
+constexpr auto& kSeriesDropped = kMetrics[5];
+
+// Sorts one collector's samples and refuses what a ScrapeResult promises not to contain.
+Result<void> seal(std::vector<MetricFamily>& families) {
+  const auto less = [](const ClientMetric& a, const ClientMetric& b) { return a.label < b.label; };
+  const auto equal = [](const ClientMetric& a, const ClientMetric& b) {
+    return a.label == b.label;
+  };
+  for (MetricFamily& family : families) {
+    if (!prometheus::CheckMetricName(family.name)) {
+      return Error{fmt::format("\"{}\" is not a metric name", family.name)};
+    }
+    auto& samples = family.metric;
+    if (!std::is_sorted(samples.begin(), samples.end(), less)) {
+      std::sort(samples.begin(), samples.end(), less);
+    }
+    const auto twice = std::adjacent_find(samples.begin(), samples.end(), equal);
+    if (twice == samples.end()) continue;
+    std::string labels;
+    for (const auto& l : twice->label) labels += fmt::format(" {}=\"{}\"", l.name, l.value);
+    return Error{fmt::format("{}: one series twice:{}", family.name, labels)};
+  }
+  return {};
+}
+
+// The only place, beside main, where exceptions end: whatever a collector does is an outcome.
+Result<void> guarded_collect(Collector& collector, Sink& sink, TimePoint deadline) {
+  try {
+    return collector.collect(sink, deadline);
+  } catch (const std::exception& e) {
+    return Error{fmt::format("exception: {}", e.what())};
+  } catch (...) {
+    return Error{"exception of unknown type"};
+  }
+}
+
+// Once when it begins and once when it ends, not at every scrape in between.
+void log_change(Outcome before, const CollectorReport& report) {
+  if (report.outcome == before) return;
+  const std::string name(report.collector);
+  switch (report.outcome) {
+    case Outcome::kFailed:
+      return log_warn("collector failed", {{"collector", name}, {"error", report.message}});
+    case Outcome::kAbsent:
+      return log_info("collector has nothing to read here",
+                      {{"collector", name}, {"reason", report.message}});
+    case Outcome::kOk:
+      return log_info("collector works again", {{"collector", name}});
+  }
+}
+
+void fail(CollectorReport& report, std::string message) {
+  report.outcome = Outcome::kFailed;
+  report.message = std::move(message);
+  report.series = 0;
+  report.dropped = 0;
+}
+
+}  // namespace
+
+// What a scrape got from one collector.
+struct Scrape::Answer {
+  CollectorReport report;
+  std::vector<MetricFamily> families;
+};
+
+// One question to one collector. Shared with its worker, because a scrape waits no longer than its
+// deadline, and the worker may still be at it then.
+struct Scrape::Job {
+  TimePoint deadline;
+  bool done = false;
+  Answer answer;
+};
+
+struct Scrape::Worker {
+  explicit Worker(Collector& c) : collector(c) {}
+
+  Collector& collector;
+  std::deque<std::shared_ptr<Job>> queue;
+  std::shared_ptr<Job> running;
+  std::condition_variable wake;
+  Outcome last_outcome = Outcome::kOk;
+  std::size_t dropped_total = 0;
+  std::thread thread;
+};
+
+Scrape::Scrape(std::span<Collector* const> collectors, Options options)
+    : options_(std::move(options)) {
+  for (Collector* collector : collectors) {
+    Worker& worker = *workers_.emplace_back(std::make_unique<Worker>(*collector));
+    worker.thread = std::thread([this, &worker] { work(worker); });
+    const std::string name(collector->name().substr(0, 15));  // the kernel's limit
+    pthread_setname_np(worker.thread.native_handle(), name.c_str());
+  }
+}
+
+Scrape::~Scrape() {
+  {
+    const std::lock_guard lock(mutex_);
+    stopping_ = true;
+  }
+  for (auto& worker : workers_) worker->wake.notify_one();
+  for (auto& worker : workers_) worker->thread.join();
+}
+
+Result<Selection> Scrape::select(std::span<const std::string> collect,
+                                 std::span<const std::string> exclude) const {
+  if (!collect.empty() && !exclude.empty()) {
+    return Error{"collect[] and exclude[] cannot be used together"};
+  }
+  const bool only = !collect.empty();
+  Selection selection(workers_.size(), !only);
+  for (const std::string& name : only ? collect : exclude) {
+    const std::size_t i = index_of(name);
+    if (i == workers_.size()) return Error{fmt::format("unknown collector \"{}\"", name)};
+    selection[i] = only;
+  }
+  return selection;
+}
+
+std::size_t Scrape::index_of(std::string_view name) const {
+  const auto named = [&](const auto& worker) { return worker->collector.name() == name; };
+  const auto found = std::find_if(workers_.begin(), workers_.end(), named);
+  return static_cast<std::size_t>(found - workers_.begin());
+}
+
+ScrapeResult Scrape::run(TimePoint deadline, const Selection& selection) {
+  ScrapeResult result;
+  std::unordered_map<std::string, std::string_view> owners;  // metric name to collector
+  for (const MetricDesc& desc : kMetrics) owners.emplace(desc.name, "the scrape itself");
+  for (Answer& answer : ask(deadline, selection)) {
+    CollectorReport& report = answer.report;
+    for (const MetricFamily& family : answer.families) {
+      const auto other = owners.find(family.name);
+      if (other == owners.end()) continue;
+      fail(report, fmt::format("{} already comes from {}", family.name, other->second));
+      answer.families.clear();
+      break;
+    }
+    for (MetricFamily& family : answer.families) {
+      owners.emplace(family.name, report.collector);
+      result.families.push_back(std::move(family));
+    }
+    result.reports.push_back(std::move(report));
+  }
+  account(result);
+  std::sort(result.families.begin(), result.families.end(),
+            [](const MetricFamily& a, const MetricFamily& b) { return a.name < b.name; });
+  return result;
+}
+
+std::vector<Scrape::Answer> Scrape::ask(TimePoint deadline, const Selection& selection) {
+  const TimePoint start = Clock::now();
+  std::vector<std::pair<Worker*, std::shared_ptr<Job>>> jobs;
+  std::unique_lock lock(mutex_);
+  for (std::size_t i = 0; i < workers_.size(); ++i) {
+    if (!selection[i]) continue;
+    Worker& worker = *workers_[i];
+    const auto job = std::make_shared<Job>();
+    job->deadline = deadline;
+    job->answer.report.collector = worker.collector.name();
+    jobs.emplace_back(&worker, job);
+    if (worker.running && worker.running->deadline <= start) {
+      // It hangs. To queue behind it would make every scrape as slow as its deadline allows.
+      fail(job->answer.report, "still busy with an earlier scrape");
+      job->done = true;
+    } else {
+      worker.queue.push_back(job);
+      worker.wake.notify_one();
+    }
+  }
+  finished_.wait_until(lock, deadline, [&] {
+    return std::all_of(jobs.begin(), jobs.end(), [](const auto& j) { return j.second->done; });
+  });
+  std::vector<Answer> answers;
+  for (auto& [worker, job] : jobs) {
+    if (job->done) {
+      answers.push_back(std::move(job->answer));
+      continue;
+    }
+    std::erase(worker->queue, job);
+    CollectorReport& report = answers.emplace_back().report;
+    report.collector = worker->collector.name();
+    report.duration_seconds = seconds_since(start);
+    fail(report, fmt::format("no answer within {:.2f} s", seconds(deadline - start)));
+  }
+  return answers;
+}
+
+void Scrape::work(Worker& worker) {
+  std::unique_lock lock(mutex_);
+  for (;;) {
+    worker.wake.wait(lock, [&] { return stopping_ || !worker.queue.empty(); });
+    if (stopping_) return;
+    const std::shared_ptr<Job> job = std::move(worker.queue.front());
+    worker.queue.pop_front();
+    worker.running = job;
+    lock.unlock();
+    Answer answer = collect(worker.collector, job->deadline);
+    lock.lock();
+    job->answer = std::move(answer);
+    job->done = true;
+    worker.running = nullptr;
+    finished_.notify_all();
+  }
+}
+
+Scrape::Answer Scrape::collect(Collector& collector, TimePoint deadline) const {
+  Answer answer;
+  CollectorReport& report = answer.report;
+  const TimePoint start = Clock::now();
+  Sink sink(options_.max_series);
+  Result<void> outcome = guarded_collect(collector, sink, deadline);
+  report.collector = collector.name();
+  report.series = sink.series();
+  report.dropped = sink.dropped();
+  if (outcome) {
+    answer.families = sink.take();
+    outcome = seal(answer.families);
+  }
+  if (outcome) {
+    report.outcome = Outcome::kOk;
+  } else {
+    fail(report, outcome.error().message);
+    if (outcome.error().is_absent()) report.outcome = Outcome::kAbsent;
+    answer.families.clear();
+  }
+  report.duration_seconds = seconds_since(start);
+  return answer;
+}
+
+void Scrape::account(ScrapeResult& result) {
+  Sink sink(1 + 5 * result.reports.size());
+  sink.add(kBuildInfo, {options_.version}, 1);
+  for (const CollectorReport& report : result.reports) {
+    Worker& worker = *workers_[index_of(report.collector)];
+    std::unique_lock lock(mutex_);
+    const std::size_t dropped_total = worker.dropped_total += report.dropped;
+    const Outcome before = std::exchange(worker.last_outcome, report.outcome);
+    lock.unlock();
+    log_change(before, report);
+    sink.add(kAvailable, {report.collector}, report.outcome != Outcome::kAbsent);
+    sink.add(kDuration, {report.collector}, report.duration_seconds);
+    sink.add(kSuccess, {report.collector}, report.outcome != Outcome::kFailed);
+    sink.add(kSeries, {report.collector}, static_cast<double>(report.series));
+    sink.add(kSeriesDropped, {report.collector}, static_cast<double>(dropped_total));
+  }
+  auto own = sink.take();
+  for (MetricFamily& family : own) result.families.push_back(std::move(family));
+}
+
+bool Scrape::wait_idle(TimePoint deadline) {
+  std::unique_lock lock(mutex_);
+  return finished_.wait_until(lock, deadline, [&] {
+    return std::none_of(workers_.begin(), workers_.end(),
+                        [](const auto& w) { return w->running != nullptr; });
+  });
+}
+
+std::span<const MetricDesc> Scrape::metrics() { return kMetrics; }
+
+}  // namespace tcpvitals

@@ -1,0 +1,100 @@
+// Scrape: the barrier between the collectors and everything that reads them.
+//
+// A collector may hang, fail, throw or emit nonsense; the scrape still ends at its deadline with
+// what the others gave, and says in metrics of its own which collector did what.
+#pragma once
+
+#include <prometheus/metric_family.h>
+
+#include <condition_variable>
+#include <cstddef>
+#include <memory>
+#include <mutex>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/result.h"
+#include "collectors/collector.h"
+
+namespace tcpvitals {
+
+struct CollectorReport {
+  enum class Outcome {
+    kOk,
+    kAbsent,  // this host does not have it: nothing is wrong
+    kFailed,  // nothing of it is in the scrape
+  };
+
+  std::string_view collector;
+  Outcome outcome = Outcome::kFailed;
+  std::string message;  // why, unless ok
+  double duration_seconds = 0;
+  std::size_t series = 0;
+  std::size_t dropped = 0;  // in this scrape
+};
+
+struct ScrapeResult {
+  // Sorted by name, no name twice; samples sorted by labels, no series twice.
+  std::vector<prometheus::MetricFamily> families;
+  std::vector<CollectorReport>
+      reports;  // one for each selected collector, in the collectors' order
+};
+
+// Which collectors a scrape asks: one flag for each, in their order.
+using Selection = std::vector<bool>;
+
+// Any thread may call run(), many at a time. Each collector has one thread of its own, on which
+// calls queue, so that all collectors run at once and none twice. A metric belongs to one
+// collector: of two that emit the same name the later one has failed.
+class Scrape {
+ public:
+  struct Options {
+    std::string version;  // for tcpvitals_build_info
+    std::size_t max_series =
+        50'000;  // of one collector in one scrape; the rest is dropped and counted
+  };
+
+  // The collectors must outlive this. Starts their threads.
+  Scrape(std::span<Collector* const> collectors, Options options);
+  // Waits for collectors that still run.
+  ~Scrape();
+  Scrape(const Scrape&) = delete;
+  Scrape& operator=(const Scrape&) = delete;
+
+  // Only those in `collect`, or all but those in `exclude`; without either, all. An unknown name,
+  // or both lists at once, is an error.
+  Result<Selection> select(std::span<const std::string> collect,
+                           std::span<const std::string> exclude) const;
+
+  // Returns at `deadline` at the latest, apart from the time to put the answer together.
+  ScrapeResult run(TimePoint deadline, const Selection& selection);
+  ScrapeResult run(TimePoint deadline) { return run(deadline, Selection(workers_.size(), true)); }
+
+  // Whether no collector runs, waiting until `deadline` for it. False: the destructor would hang.
+  bool wait_idle(TimePoint deadline);
+
+  // What the barrier itself emits.
+  static std::span<const MetricDesc> metrics();
+
+ private:
+  struct Answer;
+  struct Job;
+  struct Worker;
+
+  std::size_t index_of(std::string_view name) const;  // workers_.size(): unknown
+  std::vector<Answer> ask(TimePoint deadline, const Selection& selection);
+  void work(Worker& worker);
+  Answer collect(Collector& collector, TimePoint deadline) const;
+  void account(ScrapeResult& result);
+
+  Options options_;
+  std::mutex mutex_;                  // guards every Worker and Job
+  std::condition_variable finished_;  // a job was done
+  bool stopping_ = false;
+  std::vector<std::unique_ptr<Worker>> workers_;
+};
+
+}  // namespace tcpvitals

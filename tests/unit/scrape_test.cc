@@ -1,0 +1,277 @@
+#include "exporter/scrape.h"
+
+#include <doctest/doctest.h>
+
+#include <atomic>
+#include <functional>
+#include <future>
+#include <stdexcept>
+
+#include "exporter/render.h"
+
+using namespace tcpvitals;
+using namespace std::chrono_literals;
+using Outcome = CollectorReport::Outcome;
+
+namespace {
+
+constexpr MetricDesc kOne{"test_one", MetricType::kGauge, "One.", {"key"}};
+constexpr MetricDesc kTwo{"test_two", MetricType::kGauge, "Two.", {"key"}};
+
+// A collector that does what the test says.
+class Fake final : public Collector {
+ public:
+  using Body = std::function<Result<void>(Sink&, TimePoint)>;
+  Fake(std::string name, Body body) : name_(std::move(name)), body_(std::move(body)) {}
+
+  std::string_view name() const override { return name_; }
+  std::span<const MetricDesc> metrics() const override { return {}; }
+  Result<void> collect(Sink& sink, TimePoint deadline) override { return body_(sink, deadline); }
+
+ private:
+  std::string name_;
+  Body body_;
+};
+
+Fake::Body emits(const MetricDesc& desc, std::vector<std::string> keys = {"a"}) {
+  return [&desc, keys](Sink& sink, TimePoint) -> Result<void> {
+    for (const std::string& key : keys) sink.add(desc, {key}, 1);
+    return {};
+  };
+}
+
+// Holds a collector until the test opens it.
+class Gate {
+ public:
+  void open() { promise_.set_value(); }
+  void wait() const { future_.wait(); }
+
+ private:
+  std::promise<void> promise_;
+  std::shared_future<void> future_ = promise_.get_future().share();
+};
+
+std::vector<Collector*> pointers(std::vector<Fake>& fakes) {
+  std::vector<Collector*> result;
+  for (Fake& f : fakes) result.push_back(&f);
+  return result;
+}
+
+const CollectorReport& report_of(const ScrapeResult& result, std::string_view name) {
+  for (const CollectorReport& r : result.reports) {
+    if (r.collector == name) return r;
+  }
+  FAIL("no report of " << name);
+  std::abort();
+}
+
+bool has(const ScrapeResult& result, std::string_view line) {
+  return render_text(result.families).find("\n" + std::string(line)) != std::string::npos;
+}
+
+TimePoint soon() { return Clock::now() + 5s; }
+
+}  // namespace
+
+TEST_CASE("a collector is ok, absent or failed, and each shows in the metrics") {
+  std::vector<Fake> fakes;
+  fakes.emplace_back("good", emits(kOne));
+  fakes.emplace_back("gone", [](Sink& sink, TimePoint) -> Result<void> {
+    sink.add(kTwo, {"partial"}, 1);
+    return Error::absent("no such file");
+  });
+  fakes.emplace_back("bad", [](Sink& sink, TimePoint) -> Result<void> {
+    sink.add(kTwo, {"partial"}, 1);
+    return Error{"line 3: nonsense"};
+  });
+  fakes.emplace_back("thrower", [](Sink& sink, TimePoint) -> Result<void> {
+    sink.add(kTwo, {"partial"}, 1);
+    throw std::runtime_error("out of luck");
+  });
+  Scrape scrape(pointers(fakes), {.version = "1.2.3"});
+  const ScrapeResult result = scrape.run(soon());
+
+  CHECK(has(result, "tcpvitals_build_info{version=\"1.2.3\"} 1\n"));
+  CHECK(has(result, "test_one{key=\"a\"} 1\n"));
+  CHECK_FALSE(has(result, "test_two"));  // what came before an error is not served
+  const struct {
+    const char* name;
+    Outcome outcome;
+    const char* message;
+    const char* success;
+    const char* available;
+    const char* series;
+  } kTable[] = {
+      {"good", Outcome::kOk, "", "1", "1", "1"},
+      {"gone", Outcome::kAbsent, "no such file", "1", "0", "0"},
+      {"bad", Outcome::kFailed, "line 3: nonsense", "0", "1", "0"},
+      {"thrower", Outcome::kFailed, "exception: out of luck", "0", "1", "0"},
+  };
+  for (const auto& row : kTable) {
+    CAPTURE(row.name);
+    CHECK(report_of(result, row.name).outcome == row.outcome);
+    CHECK(report_of(result, row.name).message == row.message);
+    const auto value = [&](const std::string& metric, const std::string& v) {
+      return has(result, metric + "{collector=\"" + row.name + "\"} " + v + "\n");
+    };
+    CHECK(value("tcpvitals_collector_success", row.success));
+    CHECK(value("tcpvitals_collector_available", row.available));
+    CHECK(value("tcpvitals_series", row.series));
+    CHECK(value("tcpvitals_series_dropped_total", "0"));
+  }
+}
+
+TEST_CASE(
+    "one collector that hangs holds the scrape no longer than its deadline, and the next not at "
+    "all") {
+  Gate gate;
+  std::atomic<int> runs = 0;
+  std::vector<Fake> fakes;
+  fakes.emplace_back("good", emits(kOne));
+  fakes.emplace_back("stuck", [&](Sink& sink, TimePoint) -> Result<void> {
+    ++runs;
+    gate.wait();
+    sink.add(kTwo, {"late"}, 1);
+    return {};
+  });
+  Scrape scrape(pointers(fakes), {.version = "0"});
+
+  const TimePoint start = Clock::now();
+  const ScrapeResult first = scrape.run(start + 50ms);
+  CHECK(Clock::now() >= start + 50ms);
+  CHECK(report_of(first, "good").outcome == Outcome::kOk);
+  CHECK(report_of(first, "stuck").outcome == Outcome::kFailed);
+  CHECK(report_of(first, "stuck").message == "no answer within 0.05 s");
+
+  const ScrapeResult second = scrape.run(Clock::now() + 1h);  // returns, so it did not wait
+  CHECK(report_of(second, "good").outcome == Outcome::kOk);
+  CHECK(report_of(second, "stuck").message == "still busy with an earlier scrape");
+  CHECK(runs == 1);
+  CHECK_FALSE(scrape.wait_idle(Clock::now()));
+
+  gate.open();
+  REQUIRE(scrape.wait_idle(soon()));
+  const ScrapeResult third = scrape.run(soon());
+  CHECK(report_of(third, "stuck").outcome == Outcome::kOk);
+  CHECK(runs == 2);
+}
+
+TEST_CASE("a scrape that gave up in the queue is not run later") {
+  Gate gate;
+  std::atomic<int> runs = 0;
+  std::vector<Fake> fakes;
+  fakes.emplace_back("slow", [&](Sink&, TimePoint) -> Result<void> {
+    ++runs;
+    gate.wait();
+    return {};
+  });
+  Scrape scrape(pointers(fakes), {.version = "0"});
+  auto patient = std::async(std::launch::async, [&] { return scrape.run(Clock::now() + 1min); });
+  while (runs == 0) std::this_thread::yield();
+  const ScrapeResult hasty = scrape.run(Clock::now() + 10ms);
+  CHECK(report_of(hasty, "slow").outcome == Outcome::kFailed);
+  gate.open();
+  CHECK(report_of(patient.get(), "slow").outcome == Outcome::kOk);
+  REQUIRE(scrape.wait_idle(soon()));
+  CHECK(runs == 1);
+}
+
+TEST_CASE("collectors run beside each other, and one of them never beside itself") {
+  Gate both;
+  std::atomic<int> waiting = 0;
+  const auto meet = [&](Sink&, TimePoint) -> Result<void> {
+    if (++waiting == 2) both.open();
+    both.wait();  // passes only when the other collector is here too
+    return {};
+  };
+  std::atomic<int> inside = 0;
+  std::atomic<bool> overlapped = false;
+  std::vector<Fake> fakes;
+  fakes.emplace_back("left", meet);
+  fakes.emplace_back("right", meet);
+  fakes.emplace_back("alone", [&](Sink& sink, TimePoint) -> Result<void> {
+    if (++inside != 1) overlapped = true;
+    std::this_thread::sleep_for(1ms);
+    --inside;
+    sink.add(kOne, {"a"}, 1);
+    return {};
+  });
+  Scrape scrape(pointers(fakes), {.version = "0"});
+  CHECK(report_of(scrape.run(soon()), "right").outcome == Outcome::kOk);
+  const auto alone = *scrape.select(std::vector<std::string>{"alone"}, {});
+  std::vector<std::future<ScrapeResult>> many;
+  for (int i = 0; i < 16; ++i) {
+    many.push_back(std::async(std::launch::async, [&] { return scrape.run(soon(), alone); }));
+  }
+  for (auto& f : many) CHECK(has(f.get(), "test_one{key=\"a\"} 1\n"));
+  CHECK_FALSE(overlapped);
+}
+
+TEST_CASE("families and samples are sorted, whatever the order of emission") {
+  std::vector<Fake> fakes;
+  fakes.emplace_back("b", emits(kTwo, {"z", "a", "m"}));
+  fakes.emplace_back("a", emits(kOne, {"2", "10", "1"}));
+  Scrape scrape(pointers(fakes), {.version = "0"});
+  const ScrapeResult result = scrape.run(soon());
+  std::vector<std::string> names;
+  for (const auto& f : result.families) names.push_back(f.name);
+  CHECK(std::is_sorted(names.begin(), names.end()));
+  const std::string text = render_text(result.families);
+  CHECK(text.find("test_one{key=\"1\"} 1\ntest_one{key=\"10\"} 1\ntest_one{key=\"2\"} 1\n") !=
+        std::string::npos);
+  CHECK(text.find("test_two{key=\"a\"} 1\ntest_two{key=\"m\"} 1\ntest_two{key=\"z\"} 1\n") !=
+        std::string::npos);
+}
+
+TEST_CASE("no series leaves twice") {
+  std::vector<Fake> fakes;
+  fakes.emplace_back("stutter", emits(kTwo, {"a", "b", "a"}));
+  fakes.emplace_back("owner", emits(kOne, {"a"}));
+  fakes.emplace_back("intruder", emits(kOne, {"b"}));
+  static constexpr MetricDesc kStolen{"tcpvitals_build_info", MetricType::kGauge, "Mine.", {"key"}};
+  fakes.emplace_back("thief", emits(kStolen));
+  static constexpr MetricDesc kIllegal{"9 lives\n", MetricType::kGauge, "No.", {"key"}};
+  fakes.emplace_back("garbage", emits(kIllegal));
+  Scrape scrape(pointers(fakes), {.version = "0"});
+  const ScrapeResult result = scrape.run(soon());
+  CHECK(report_of(result, "stutter").message == "test_two: one series twice: key=\"a\"");
+  CHECK(report_of(result, "owner").outcome == Outcome::kOk);
+  CHECK(report_of(result, "intruder").message == "test_one already comes from owner");
+  CHECK(report_of(result, "thief").message ==
+        "tcpvitals_build_info already comes from the scrape itself");
+  CHECK(report_of(result, "garbage").message == "\"9 lives\n\" is not a metric name");
+  CHECK(has(result, "test_one{key=\"a\"} 1\n"));
+  CHECK_FALSE(has(result, "test_one{key=\"b\"}"));
+  CHECK_FALSE(has(result, "test_two"));
+}
+
+TEST_CASE("a collector's series are bounded; what is over the bound is counted across scrapes") {
+  std::vector<Fake> fakes;
+  fakes.emplace_back("big", emits(kOne, {"a", "b", "c", "d", "e"}));
+  Scrape scrape(pointers(fakes), {.version = "0", .max_series = 3});
+  for (const char* dropped : {"2", "4"}) {
+    const ScrapeResult result = scrape.run(soon());
+    CHECK(has(result, "tcpvitals_series{collector=\"big\"} 3\n"));
+    CHECK(has(result, std::string("tcpvitals_series_dropped_total{collector=\"big\"} ") + dropped));
+  }
+}
+
+TEST_CASE("collect[] and exclude[] choose; an unknown name or both together is an error") {
+  std::vector<Fake> fakes;
+  fakes.emplace_back("a", emits(kOne));
+  fakes.emplace_back("b", emits(kTwo));
+  Scrape scrape(pointers(fakes), {.version = "0"});
+  using Names = std::vector<std::string>;
+  CHECK(*scrape.select(Names{}, Names{}) == Selection{true, true});
+  CHECK(*scrape.select(Names{"b"}, Names{}) == Selection{false, true});
+  CHECK(*scrape.select(Names{}, Names{"b"}) == Selection{true, false});
+  CHECK(scrape.select(Names{"c"}, Names{}).error().message == "unknown collector \"c\"");
+  CHECK(scrape.select(Names{}, Names{""}).error().message == "unknown collector \"\"");
+  CHECK(scrape.select(Names{"a"}, Names{"b"}).error().message ==
+        "collect[] and exclude[] cannot be used together");
+
+  const ScrapeResult only_b = scrape.run(soon(), *scrape.select(Names{"b"}, Names{}));
+  CHECK(only_b.reports.size() == 1);
+  CHECK_FALSE(has(only_b, "test_one"));
+  CHECK(has(only_b, "test_two"));
+}
