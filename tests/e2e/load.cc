@@ -1,0 +1,240 @@
+// tcp_load MODE [--OPTION VALUE]...: a TCP load whose every connection and byte is known.
+//
+//   churn     short connections to a listener of its own, on loopback, as fast as they go
+//   hold      connections to a listener of its own, kept until stdin closes
+//   serve     accepts until stdin closes; swallows what it receives, or echoes it
+//   send      sends bytes to a `serve` over parallel connections
+//   pingpong  small round trips with an echo server over parallel connections
+//
+// Every mode ends by itself after --seconds at the latest. One line of JSON on stdout says what was
+// done; hold and serve print one more when they stand ready.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <csignal>
+#include <functional>
+#include <map>
+#include <string_view>
+#include <thread>
+
+#include "base/clock.h"
+#include "tests/e2e/sockets.h"
+
+namespace tcpvitals::load {
+namespace {
+
+struct Options {
+  std::string address = "127.0.0.1";
+  std::string close =
+      "client";  // client, server, both: who sends the first FIN; abort: client resets
+  std::string reply = "none";  // serve: none or echo
+  std::uint64_t port = 0;
+  std::uint64_t count = 1;  // churn: connections; pingpong: round trips of each connection
+  std::uint64_t connections = 1;
+  std::uint64_t sources = 1;  // churn: client addresses, 127.0.0.1 and following
+  std::uint64_t up = 0;       // bytes from client to server: of a connection, of a round trip
+  std::uint64_t down = 0;
+  std::uint64_t rate = 0;  // send: bytes a second of each connection; 0 is as fast as it goes
+  std::uint64_t seconds = 120;
+};
+
+Options parse_options(int argc, char** argv) {
+  Options options;
+  const std::map<std::string_view, std::string*> texts{
+      {"--address", &options.address}, {"--close", &options.close}, {"--reply", &options.reply}};
+  const std::map<std::string_view, std::uint64_t*> numbers{
+      {"--port", &options.port},       {"--count", &options.count},
+      {"--sources", &options.sources}, {"--connections", &options.connections},
+      {"--up", &options.up},           {"--down", &options.down},
+      {"--rate", &options.rate},       {"--seconds", &options.seconds}};
+  errno = EINVAL;
+  for (int i = 2; i < argc; i += 2) {
+    if (i + 1 == argc) die(argv[i]);
+    if (const auto text = texts.find(argv[i]); text != texts.end()) {
+      *text->second = argv[i + 1];
+    } else if (const auto number = numbers.find(argv[i]); number != numbers.end()) {
+      *number->second = std::strtoull(argv[i + 1], nullptr, 10);
+    } else {
+      die(argv[i]);
+    }
+  }
+  return options;
+}
+
+Address target(const Options& options) {
+  return address_of(options.address, static_cast<std::uint16_t>(options.port));
+}
+
+void in_parallel(std::uint64_t count, const std::function<void()>& work) {
+  std::vector<std::jthread> threads;
+  for (std::uint64_t i = 0; i < count; ++i) threads.emplace_back(work);
+}
+
+// What both ends of churn share. Tickets make the total exact whatever the threads' pace.
+struct Churn {
+  const Options& options;
+  Fd listener;
+  std::vector<Address> sources;
+  std::atomic<std::uint64_t> to_open;
+  std::atomic<std::uint64_t> to_accept;
+  std::atomic<std::uint64_t> up{0};    // bytes the server received
+  std::atomic<std::uint64_t> down{0};  // bytes the client received
+};
+
+bool take_ticket(std::atomic<std::uint64_t>& left) {
+  std::uint64_t n = left.load();
+  while (n > 0 && !left.compare_exchange_weak(n, n - 1)) {
+  }
+  return n > 0;
+}
+
+void churn_server(Churn& churn) {
+  const Options& options = churn.options;
+  while (take_ticket(churn.to_accept)) {
+    const Fd fd = accept_from(churn.listener);
+    churn.up += receive_bytes(fd, options.up);
+    send_bytes(fd, options.down);
+    if (options.close == "abort") {
+      char ignored;
+      while (::recv(fd.get(), &ignored, 1, 0) > 0) {
+      }
+      continue;
+    }
+    if (options.close == "server") continue;
+    if (options.close == "both") shutdown_writing(fd);
+    expect_end(fd);
+  }
+}
+
+void churn_client(Churn& churn) {
+  const Options& options = churn.options;
+  const Address address = target(options);
+  for (std::size_t i = 0; take_ticket(churn.to_open); ++i) {
+    Fd fd = churn.sources.empty() ? connect_to(address)
+                                  : connect_from(churn.sources[i % churn.sources.size()], address);
+    send_bytes(fd, options.up);
+    churn.down += receive_bytes(fd, options.down);
+    if (options.close == "abort") {
+      abort_connection(std::move(fd));
+      continue;
+    }
+    if (options.close == "client") continue;
+    if (options.close == "both") shutdown_writing(fd);
+    expect_end(fd);
+  }
+}
+
+std::string churn(const Options& options) {
+  Churn churn{options, listen_on(target(options)), {}, {options.count}, {options.count}};
+  for (std::uint64_t i = 1; options.sources > 1 && i <= options.sources; ++i) {
+    churn.sources.push_back(address_of(fmt::format("127.0.0.{}", i), 0));
+  }
+  const TimePoint start = Clock::now();
+  {
+    const std::jthread servers(
+        [&] { in_parallel(options.connections, [&] { churn_server(churn); }); });
+    in_parallel(options.connections, [&] { churn_client(churn); });
+  }
+  return fmt::format(R"({{"connections":{},"up":{},"down":{},"seconds":{:.3f}}})", options.count,
+                     churn.up.load(), churn.down.load(), seconds_since(start));
+}
+
+std::string hold(const Options& options) {
+  const Fd listener = listen_on(target(options));
+  std::vector<Fd> held;
+  for (std::uint64_t i = 0; i < options.connections; ++i) {
+    held.push_back(connect_to(target(options)));
+    held.push_back(accept_from(listener));
+  }
+  ready_until_stdin_closes(fmt::format(R"({{"ready":true,"sockets":{}}})", held.size()));
+  return fmt::format(R"({{"sockets":{}}})", held.size());
+}
+
+std::string serve(const Options& options) {
+  const Fd listener = listen_on(target(options));
+  std::atomic<std::uint64_t> connections{0};
+  std::atomic<std::uint64_t> received{0};
+  const auto answer = [&](Fd fd) {
+    char buffer[16 * 1024];
+    ssize_t n;
+    while ((n = ::recv(fd.get(), buffer, sizeof buffer, 0)) > 0) {
+      received += static_cast<std::uint64_t>(n);
+      if (options.reply == "echo")
+        ::send(fd.get(), buffer, static_cast<std::size_t>(n), MSG_NOSIGNAL);
+    }
+  };
+  const auto accept_all = [&] {
+    for (;;) {
+      const int fd = ::accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC);
+      if (fd < 0 && errno == ECONNABORTED) continue;
+      if (fd < 0) return;  // the listener was shut down
+      ++connections;
+      std::thread(answer, Fd(fd)).detach();
+    }
+  };
+  {
+    const std::jthread acceptor(accept_all);
+    ready_until_stdin_closes(R"({"ready":true})");
+    ::shutdown(listener.get(), SHUT_RDWR);
+  }
+  return fmt::format(R"({{"connections":{},"received":{}}})", connections.load(), received.load());
+}
+
+std::string send(const Options& options) {
+  constexpr std::uint64_t kPiece = 16 * 1024;
+  std::atomic<std::uint64_t> sent{0};
+  const TimePoint start = Clock::now();
+  in_parallel(options.connections, [&] {
+    const Fd fd = connect_to(target(options));
+    for (std::uint64_t done = 0; done < options.up; done += kPiece) {
+      const std::uint64_t piece = std::min(kPiece, options.up - done);
+      send_bytes(fd, piece);
+      sent += piece;
+      if (options.rate > 0) {
+        std::this_thread::sleep_until(start +
+                                      std::chrono::microseconds(done * 1'000'000 / options.rate));
+      }
+    }
+    shutdown_writing(fd);
+    expect_end(fd);
+  });
+  return fmt::format(R"({{"connections":{},"sent":{},"seconds":{:.3f}}})", options.connections,
+                     sent.load(), seconds_since(start));
+}
+
+std::string pingpong(const Options& options) {
+  std::atomic<std::uint64_t> round_trips{0};
+  const TimePoint start = Clock::now();
+  in_parallel(options.connections, [&] {
+    const Fd fd = connect_to(target(options));
+    for (std::uint64_t i = 0; i < options.count; ++i) {
+      send_bytes(fd, options.up);
+      errno = EPROTO;
+      if (receive_bytes(fd, options.up) != options.up) die("the echo ended early");
+      ++round_trips;
+    }
+  });
+  return fmt::format(R"({{"connections":{},"round_trips":{},"seconds":{:.3f}}})",
+                     options.connections, round_trips.load(), seconds_since(start));
+}
+
+}  // namespace
+}  // namespace tcpvitals::load
+
+int main(int argc, char** argv) {
+  using namespace tcpvitals::load;
+  const std::map<std::string_view, std::string (*)(const Options&)> modes{
+      {"churn", churn}, {"hold", hold}, {"serve", serve}, {"send", send}, {"pingpong", pingpong}};
+  const auto mode = modes.find(argc > 1 ? argv[1] : "");
+  if (mode == modes.end()) {
+    std::fputs("usage: tcp_load churn|hold|serve|send|pingpong [--OPTION VALUE]...\n", stderr);
+    return 2;
+  }
+  const Options options = parse_options(argc, argv);
+  ::alarm(static_cast<unsigned>(options.seconds));
+  std::puts(mode->second(options).c_str());
+  std::fflush(stdout);
+  ::_exit(0);  // serve may still have a reader or two
+}
