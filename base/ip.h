@@ -21,7 +21,7 @@ struct IpAddress {
   static IpAddress v4(const void* network_order);
   static IpAddress v6(const void* network_order);
 
-  bool is_v4() const;  // v4-mapped
+  bool is_v4() const;   // v4-mapped
   bool is_any() const;  // 0.0.0.0 or ::
 
   auto operator<=>(const IpAddress&) const = default;

@@ -40,10 +40,9 @@ std::string json_string(std::string_view text) {
 }
 
 std::string logfmt_value(std::string_view text) {
-  const bool plain = !text.empty() && text.find_first_of(" =\"\\") == std::string_view::npos &&
-                     std::all_of(text.begin(), text.end(), [](unsigned char c) {
-                       return c > 0x20 && c < 0x7f;
-                     });
+  const bool plain =
+      !text.empty() && text.find_first_of(" =\"\\") == std::string_view::npos &&
+      std::all_of(text.begin(), text.end(), [](unsigned char c) { return c > 0x20 && c < 0x7f; });
   return plain ? std::string(text) : json_string(text);
 }
 

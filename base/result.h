@@ -1,4 +1,5 @@
-// Result<T>: what the world does to us, as a value. Either a T or an Error; never both, never neither.
+// Result<T>: what the world does to us, as a value. Either a T or an Error; never both, never
+// neither.
 //
 // An Error carries one sentence for a person and a kind for the program. Context is added once per
 // boundary, outermost first: `snmp: line 3: 14 names but 13 values`.

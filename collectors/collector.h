@@ -12,8 +12,8 @@
 
 namespace tcpvitals {
 
-// Threads: one call of collect() at a time per collector; never two at once. Different collectors run
-// on different threads. Lifetime: built by main, outlives every scrape.
+// Threads: one call of collect() at a time per collector; never two at once. Different collectors
+// run on different threads. Lifetime: built by main, outlives every scrape.
 class Collector {
  public:
   virtual ~Collector() = default;
@@ -24,9 +24,9 @@ class Collector {
   // Every metric it may emit; static storage.
   virtual std::span<const MetricDesc> metrics() const = 0;
 
-  // Adds the samples of this moment to `sink`; may block until `deadline`, not longer. Three outcomes:
-  // ok; Error::absent (this kernel does not have it: nothing is wrong); any other Error (failed).
-  // After an error nothing that was added is served.
+  // Adds the samples of this moment to `sink`; may block until `deadline`, not longer. Three
+  // outcomes: ok; Error::absent (this kernel does not have it: nothing is wrong); any other Error
+  // (failed). After an error nothing that was added is served.
   virtual Result<void> collect(Sink& sink, TimePoint deadline) = 0;
 };
 

@@ -1,5 +1,5 @@
-// KernelSource: the only kernel I/O of the /proc collectors, and so the one place to stand a fixture or
-// a fault in.
+// KernelSource: the only kernel I/O of the /proc collectors, and so the one place to stand a
+// fixture or a fault in.
 #pragma once
 
 #include <string>

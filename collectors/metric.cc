@@ -37,7 +37,8 @@ prometheus::ClientMetric* Sink::next(const MetricDesc& desc,
   const auto named = [&](const prometheus::MetricFamily& f) { return f.name == desc.name; };
   auto family = std::find_if(families_.rbegin(), families_.rend(), named);
   if (family == families_.rend()) {
-    families_.push_back({std::string(desc.name), std::string(desc.help), model_type(desc.type), {}});
+    families_.push_back(
+        {std::string(desc.name), std::string(desc.help), model_type(desc.type), {}});
     family = families_.rbegin();
   }
   prometheus::ClientMetric& metric = family->metric.emplace_back();

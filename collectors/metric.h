@@ -1,8 +1,9 @@
 // What a metric is (MetricDesc), and where a collector puts its samples (Sink).
 //
-// MetricDesc is the only place where a metric's name, type, unit and help are written: the exporter,
-// METRICS.md and the golden tests all read it. The model that leaves a Sink is prometheus-cpp's
-// MetricFamily, so any prometheus-cpp program can serve what our collectors produce.
+// MetricDesc is the only place where a metric's name, type, unit and help are written: the
+// exporter, METRICS.md and the golden tests all read it. The model that leaves a Sink is
+// prometheus-cpp's MetricFamily, so any prometheus-cpp program can serve what our collectors
+// produce.
 #pragma once
 
 #include <prometheus/metric_family.h>
@@ -26,7 +27,8 @@ struct MetricDesc {
   MetricType type = MetricType::kGauge;
   std::string_view help;  // one plain sentence: what the kernel field is, which denominator belongs
   std::array<std::string_view, kMaxLabels> labels{};  // names, in the order values are given
-  std::string_view source{};  // the kernel file and field, for METRICS.md: "/proc/net/snmp Tcp: OutSegs"
+  std::string_view
+      source{};  // the kernel file and field, for METRICS.md: "/proc/net/snmp Tcp: OutSegs"
 
   constexpr std::size_t label_count() const {
     std::size_t n = 0;
@@ -44,8 +46,8 @@ struct HistogramSample {
 };
 
 // Collects the samples of one collector during one scrape. Not thread-safe; one thread at a time.
-// Bounded: what is added past `max_series` is counted in dropped() and left out. Every time series a
-// histogram expands to (buckets, sum, count) counts.
+// Bounded: what is added past `max_series` is counted in dropped() and left out. Every time series
+// a histogram expands to (buckets, sum, count) counts.
 class Sink {
  public:
   explicit Sink(std::size_t max_series) : max_series_(max_series) {}

@@ -1,8 +1,8 @@
 // TcpInfo: the kernel's `struct tcp_info`, as far as any kernel has grown it.
 //
 // Our own, because the C library's stops at 104 bytes and Debian 12's <linux/tcp.h> at 232, while
-// kernel 6.18 returns 280. The kernel only ever appends, so it is read by the length that came back:
-// a field beyond that length was not returned, and is absent, never zero. `has` tells.
+// kernel 6.18 returns 280. The kernel only ever appends, so it is read by the length that came
+// back: a field beyond that length was not returned, and is absent, never zero. `has` tells.
 // Source: include/uapi/linux/tcp.h.
 #pragma once
 
@@ -89,9 +89,11 @@ static_assert(offsetof(TcpInfo, min_rtt_us) == 148);
 static_assert(offsetof(TcpInfo, bytes_sent) == 200);
 static_assert(offsetof(TcpInfo, total_rto) == 240);
 
-inline constexpr std::uint32_t kNoRtt = 0xffffffff;  // min_rtt_us of a socket that never measured one
+inline constexpr std::uint32_t kNoRtt =
+    0xffffffff;  // min_rtt_us of a socket that never measured one
 
-// A TcpInfo with as many leading bytes as the kernel returned; what it did not return reads as zero.
+// A TcpInfo with as many leading bytes as the kernel returned; what it did not return reads as
+// zero.
 struct TcpInfoSample {
   TcpInfo info;
   std::uint32_t length;  // bytes returned, at most sizeof(TcpInfo)

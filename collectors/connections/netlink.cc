@@ -1,0 +1,154 @@
+#include "collectors/connections/netlink.h"
+
+#include <libmnl/libmnl.h>
+#include <linux/inet_diag.h>
+#include <linux/sock_diag.h>
+#include <sys/socket.h>
+
+#include <array>
+#include <cerrno>
+#include <vector>
+
+namespace tcpvitals {
+namespace {
+
+// The kernel fills at most this much of a dump per receive.
+constexpr std::size_t kDumpBytes = 32 * 1024;
+// An event is about 380 bytes, one to a datagram; a batch is read with one system call.
+constexpr std::size_t kEventBytes = 1024;
+constexpr std::size_t kEventBatch = 64;
+
+constexpr unsigned group_bit(unsigned group) { return 1U << (group - 1); }
+
+struct MnlClose {
+  void operator()(mnl_socket* s) const { mnl_socket_close(s); }
+};
+
+class MnlDiagSocket final : public DiagSocket {
+ public:
+  static Result<std::unique_ptr<MnlDiagSocket>> open(unsigned groups, std::size_t datagram_bytes,
+                                                     std::size_t batch) {
+    std::unique_ptr<MnlDiagSocket> opened(new MnlDiagSocket(groups, datagram_bytes, batch));
+    auto result = opened->reopen();
+    if (!result) return std::move(result.error());
+    return opened;
+  }
+
+  Result<void> reopen() override {
+    socket_.reset(mnl_socket_open2(NETLINK_SOCK_DIAG, SOCK_CLOEXEC | SOCK_NONBLOCK));
+    if (!socket_) return errno_error("open netlink sock_diag", errno);
+    if (mnl_socket_bind(socket_.get(), groups_, MNL_SOCKET_AUTOPID) < 0) {
+      return errno_error("bind netlink sock_diag", errno);
+    }
+    return {};
+  }
+
+  int fd() const override { return mnl_socket_get_fd(socket_.get()); }
+
+  Result<void> request_dump(std::uint32_t states, bool with_info) override {
+    // The legacy type: one walk returns IPv4 and IPv6, where the newer one needs a walk each.
+    std::array<char, MNL_NLMSG_HDRLEN + MNL_ALIGN(sizeof(inet_diag_req))> buffer{};
+    nlmsghdr* header = mnl_nlmsg_put_header(buffer.data());
+    header->nlmsg_type = TCPDIAG_GETSOCK;
+    header->nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP;
+    header->nlmsg_seq = ++sequence_;
+    auto* request =
+        static_cast<inet_diag_req*>(mnl_nlmsg_put_extra_header(header, sizeof(inet_diag_req)));
+    request->idiag_family = AF_INET;
+    request->idiag_ext = with_info ? 1U << (INET_DIAG_INFO - 1) : 0;
+    request->idiag_states = states;
+    if (mnl_socket_sendto(socket_.get(), header, header->nlmsg_len) < 0) {
+      return errno_error("request a sock_diag dump", errno);
+    }
+    return {};
+  }
+
+  Result<Received> receive() override {
+    Received received;
+    const int n = ::recvmmsg(fd(), messages_.data(), static_cast<unsigned>(messages_.size()),
+                             MSG_DONTWAIT, nullptr);
+    if (n < 0) {
+      if (errno == EAGAIN || errno == EINTR) return received;
+      if (errno == ENOBUFS) {
+        received.overrun = true;
+        return received;
+      }
+      return errno_error("receive from sock_diag", errno);
+    }
+    for (std::size_t i = 0; i < static_cast<std::size_t>(n); ++i) {
+      if ((messages_[i].msg_hdr.msg_flags & MSG_TRUNC) != 0) {
+        return Error{"receive from sock_diag: datagram larger than the buffer"};
+      }
+      datagrams_[i] =
+          std::span(static_cast<const std::byte*>(vectors_[i].iov_base), messages_[i].msg_len);
+    }
+    received.datagrams = std::span(datagrams_.data(), static_cast<std::size_t>(n));
+    return received;
+  }
+
+  std::uint64_t dropped() override {
+    std::array<std::uint32_t, SK_MEMINFO_VARS> memory{};
+    socklen_t length = sizeof memory;
+    if (::getsockopt(fd(), SOL_SOCKET, SO_MEMINFO, memory.data(), &length) < 0) return dropped_;
+    // A 32-bit counter that may wrap: the difference since the last look is what is added.
+    const std::uint32_t now = memory[SK_MEMINFO_DROPS];
+    dropped_ += static_cast<std::uint32_t>(now - last_drops_);
+    last_drops_ = now;
+    return dropped_;
+  }
+
+  std::size_t buffer_bytes() const override {
+    int bytes = 0;
+    socklen_t length = sizeof bytes;
+    ::getsockopt(fd(), SOL_SOCKET, SO_RCVBUF, &bytes, &length);
+    return static_cast<std::size_t>(bytes);
+  }
+
+  void grow_buffer(std::size_t bytes) const {
+    const int wished = static_cast<int>(bytes);
+    if (::setsockopt(fd(), SOL_SOCKET, SO_RCVBUFFORCE, &wished, sizeof wished) < 0) {
+      ::setsockopt(fd(), SOL_SOCKET, SO_RCVBUF, &wished, sizeof wished);
+    }
+  }
+
+ private:
+  MnlDiagSocket(unsigned groups, std::size_t datagram_bytes, std::size_t batch)
+      : groups_(groups),
+        buffer_(datagram_bytes * batch),
+        vectors_(batch),
+        messages_(batch),
+        datagrams_(batch) {
+    for (std::size_t i = 0; i < batch; ++i) {
+      vectors_[i] = {buffer_.data() + i * datagram_bytes, datagram_bytes};
+      messages_[i].msg_hdr.msg_iov = &vectors_[i];
+      messages_[i].msg_hdr.msg_iovlen = 1;
+    }
+  }
+
+  unsigned groups_;
+  std::unique_ptr<mnl_socket, MnlClose> socket_;
+  std::vector<std::byte> buffer_;
+  std::vector<iovec> vectors_;
+  std::vector<mmsghdr> messages_;
+  std::vector<std::span<const std::byte>> datagrams_;
+  std::uint32_t sequence_ = 0;
+  std::uint32_t last_drops_ = 0;
+  std::uint64_t dropped_ = 0;
+};
+
+}  // namespace
+
+Result<DiagSockets> open_diag_sockets(std::size_t event_buffer_bytes) {
+  auto events = MnlDiagSocket::open(
+      group_bit(SKNLGRP_INET_TCP_DESTROY) | group_bit(SKNLGRP_INET6_TCP_DESTROY), kEventBytes,
+      kEventBatch);
+  if (!events) return std::move(events.error());
+  (*events)->grow_buffer(event_buffer_bytes);
+  auto listeners = MnlDiagSocket::open(0, kDumpBytes, 1);
+  if (!listeners) return std::move(listeners.error());
+  auto dump = MnlDiagSocket::open(0, kDumpBytes, 1);
+  if (!dump) return std::move(dump.error());
+  return DiagSockets{std::move(*events), std::move(*listeners), std::move(*dump)};
+}
+
+}  // namespace tcpvitals

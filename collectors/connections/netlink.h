@@ -1,0 +1,62 @@
+// DiagSocket: the kernel side of the connections collector, and its one seam for tests and faults.
+//
+// Three sockets are used, all of NETLINK_SOCK_DIAG, none needs a privilege: one for full dumps, one
+// for listener dumps (so that they never wait for a full one), one that receives DESTROY events.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+
+#include "base/result.h"
+
+namespace tcpvitals {
+
+// What one receive() brought.
+struct Received {
+  // Each one datagram; valid until the next receive() on the same socket. Empty: nothing is
+  // pending.
+  std::span<const std::span<const std::byte>> datagrams;
+  // Events were dropped since the last receive(), because the buffer was full (ENOBUFS).
+  bool overrun = false;
+};
+
+// Not thread-safe: the sampler's thread only.
+class DiagSocket {
+ public:
+  virtual ~DiagSocket() = default;
+
+  virtual int fd() const = 0;
+
+  // Asks for all TCP sockets, both families in one walk of the kernel's hash table, whose state is
+  // in `states` (bit n: state n), with tcp_info if `with_info`. The rows come by receive(); the
+  // kernel produces them as they are read, at most 32 KiB each time.
+  virtual Result<void> request_dump(std::uint32_t states, bool with_info) = 0;
+
+  // After a dump that broke off: forgets what is left of it. The socket's events are lost, so this
+  // is for sockets without any.
+  virtual Result<void> reopen() = 0;
+
+  // Never blocks.
+  virtual Result<Received> receive() = 0;
+
+  // Events the kernel could not deliver to this socket, since it was opened. Exact: the kernel's
+  // own count of drops.
+  virtual std::uint64_t dropped() = 0;
+
+  // The receive buffer the kernel granted, in bytes.
+  virtual std::size_t buffer_bytes() const = 0;
+};
+
+struct DiagSockets {
+  std::unique_ptr<DiagSocket> events;
+  std::unique_ptr<DiagSocket> listeners;
+  std::unique_ptr<DiagSocket> dump;
+};
+
+// The real ones, in the namespace of the calling thread. `event_buffer_bytes` is what is wished
+// for: it is forced with CAP_NET_ADMIN, else granted up to net.core.rmem_max.
+Result<DiagSockets> open_diag_sockets(std::size_t event_buffer_bytes);
+
+}  // namespace tcpvitals
