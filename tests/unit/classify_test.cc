@@ -1,0 +1,189 @@
+#include "collectors/connections/classify.h"
+
+#include <doctest/doctest.h>
+
+#include "tests/unit/diag_builder.h"
+
+using namespace tcpvitals;
+using namespace tcpvitals::testing;
+
+namespace {
+
+struct World {
+  void listen(const std::vector<FakeSocket>& sockets) {
+    table.begin();
+    for (const FakeSocket& s : sockets) {
+      const Bytes bytes = message(s);
+      table.add(first_row(bytes));
+    }
+    table.commit(now);
+  }
+  GroupKey classify(const FakeSocket& s) {
+    const Bytes bytes = message(s);
+    return classifier.classify(first_row(bytes));
+  }
+  ListenerTable table;
+  TimePoint now = Clock::now();
+  Classifier classifier{table, PortRange{32768, 60999}};
+};
+
+FakeSocket listener(std::string address, std::uint16_t port, bool v6only = false) {
+  return {.state = TcpState::kListen,
+          .local = address,
+          .local_port = port,
+          .remote = address.find(':') == std::string::npos ? "0.0.0.0" : "::",
+          .remote_port = 0,
+          .has_info = false,
+          .v6only = v6only};
+}
+
+}  // namespace
+
+TEST_CASE("a connection is inbound if its local end belongs to a listener") {
+  struct Row {
+    const char* listens;
+    bool v6only;
+    FakeSocket socket;
+    bool inbound;
+  };
+  const FakeSocket v4{};
+  const FakeSocket v6{.local = "2001:db8::1", .remote = "2001:db8::2"};
+  const FakeSocket mapped{.local = "::ffff:192.0.2.1", .remote = "::ffff:10.0.0.1", .ipv6 = true};
+  for (const Row& row :
+       {Row{"192.0.2.1", false, v4, true}, Row{"192.0.2.2", false, v4, false},
+        Row{"0.0.0.0", false, v4, true}, Row{"0.0.0.0", false, v6, false},
+        Row{"::", false, v4, true}, Row{"::", false, v6, true}, Row{"::", false, mapped, true},
+        Row{"::", true, v4, false}, Row{"::", true, v6, true}, Row{"2001:db8::1", false, v6, true},
+        Row{"2001:db8::9", false, v6, false}}) {
+    World world;
+    world.listen({listener(row.listens, 443, row.v6only)});
+    CAPTURE(row.listens);
+    CAPTURE(row.socket.local);
+    CHECK((world.classify(row.socket).direction == Direction::kInbound) == row.inbound);
+  }
+}
+
+TEST_CASE("the port label is the service's: local if inbound, remote if outbound") {
+  World world;
+  world.listen({listener("0.0.0.0", 443), listener("0.0.0.0", 40001)});
+  CHECK(world.classify({}).port == 443);
+  CHECK(world.classify({.local_port = 50000, .remote_port = 5432}).port == 5432);
+  CHECK(world.classify({.local_port = 50000, .remote_port = 40000}).port == kPortEphemeral);
+  CHECK(world.classify({.local_port = 40001, .remote_port = 50000}).port == kPortEphemeral);
+  CHECK(world.classify({.local_port = 50000, .remote_port = 0}).port == kPortUnknown);
+  CHECK(world.classify({.local_port = 443, .remote_port = 0}).port == 443);
+}
+
+TEST_CASE("an attempt to connect is outbound, whatever listens on its local port") {
+  World world;
+  world.listen({listener("0.0.0.0", 443)});
+  CHECK(world.classify({.state = TcpState::kSynSent}).direction == Direction::kOutbound);
+}
+
+TEST_CASE("peers fall into the built-in groups by longest prefix") {
+  const PeerGroups peers;
+  struct Row {
+    const char* address;
+    const char* group;
+  };
+  for (const Row& row :
+       {Row{"127.1.2.3", "loopback"}, Row{"::1", "loopback"}, Row{"169.254.1.1", "link_local"},
+        Row{"fe80::1", "link_local"}, Row{"10.1.1.1", "private"}, Row{"172.20.0.1", "private"},
+        Row{"192.168.3.4", "private"}, Row{"100.64.0.1", "private"}, Row{"fd00::1", "private"},
+        Row{"8.8.8.8", "public"}, Row{"172.32.0.1", "public"}, Row{"2001:db8::1", "public"},
+        Row{"::ffff:10.0.0.1", "private"}}) {
+    CAPTURE(row.address);
+    CHECK(peers.name(peers.find(*parse_ip_address(row.address))) == row.group);
+  }
+}
+
+TEST_CASE("a listener that closed is remembered for a minute") {
+  World world;
+  world.listen({listener("0.0.0.0", 443)});
+  world.now += std::chrono::seconds(59);
+  world.listen({});
+  CHECK(world.table.open().empty());
+  CHECK(world.classify({}).direction == Direction::kInbound);
+  world.now += std::chrono::seconds(2);
+  world.listen({});
+  CHECK(world.classify({}).direction == Direction::kOutbound);
+}
+
+TEST_CASE("a listener that lived between two dumps tells the direction by its own end") {
+  World world;
+  const FakeSocket ended{.state = TcpState::kClose,
+                         .local = "0.0.0.0",
+                         .local_port = 8080,
+                         .remote = "0.0.0.0",
+                         .remote_port = 0};
+  const Bytes bytes = message(ended);
+  world.table.closed(first_row(bytes), world.now);
+  CHECK(world.classify({.local_port = 8080}).direction == Direction::kInbound);
+  CHECK(world.table.open().empty());
+}
+
+TEST_CASE("an uncertain direction has the table renewed, a client's never does") {
+  ListenerTable table;
+  int asked = 0;
+  const Classifier classifier(table, PortRange{32768, 60999}, [&] {
+    ++asked;
+    const Bytes bytes = message(listener("0.0.0.0", 443));
+    table.begin();
+    table.add(first_row(bytes));
+    table.commit(Clock::now());
+    return true;
+  });
+  const Bytes client = message({.local_port = 50000, .remote_port = 443});
+  CHECK(classifier.classify(first_row(client)).direction == Direction::kOutbound);
+  CHECK(asked == 0);
+  const Bytes server = message({});
+  CHECK(classifier.classify(first_row(server)).direction == Direction::kInbound);
+  CHECK(asked == 1);
+  CHECK(classifier.classify(first_row(server)).direction == Direction::kInbound);
+  CHECK(asked == 1);
+}
+
+TEST_CASE("a listener's queues are connections, its peak is of the last minute") {
+  World world;
+  FakeSocket busy = listener("0.0.0.0", 443);
+  busy.receive_queue = 40;
+  busy.send_queue = 128;
+  world.listen({busy, listener("127.0.0.1", 80)});
+  busy.receive_queue = 3;
+  world.now += std::chrono::milliseconds(100);
+  world.listen({busy, busy});  // two sockets, one address: SO_REUSEPORT
+  const auto open = world.table.open();
+  REQUIRE(open.size() == 1);
+  CHECK(open[0].queue_length == 6);
+  CHECK(open[0].queue_limit == 256);
+  CHECK(open[0].queue_peak == 40);
+  for (int i = 0; i < 13; ++i) {
+    world.now += std::chrono::seconds(5);
+    world.listen({busy});
+  }
+  CHECK(world.table.open()[0].queue_peak == 3);
+}
+
+TEST_CASE("a listener dump that broke off changes nothing") {
+  World world;
+  FakeSocket s = listener("0.0.0.0", 443);
+  s.receive_queue = 4;
+  world.listen({s});
+  world.table.begin();
+  world.listen({s});
+  CHECK(world.table.open()[0].queue_length == 4);
+}
+
+TEST_CASE("groups over the bound are counted under other, per direction and peer") {
+  GroupTable groups(2);
+  const GroupId a = groups.find_or_add({Direction::kInbound, 80, 0});
+  groups.find_or_add({Direction::kInbound, 81, 0});
+  const GroupId over = groups.find_or_add({Direction::kInbound, 82, 0});
+  CHECK(groups.find_or_add({Direction::kInbound, 83, 0}) == over);
+  CHECK(groups.find_or_add({Direction::kOutbound, 83, 0}) != over);
+  CHECK(groups.find_or_add({Direction::kInbound, 80, 0}) == a);
+  CHECK(groups.keys()[over].port == kPortOther);
+  CHECK(groups.overflowed() == 3);
+  CHECK(port_label(kPortOther) == "other");
+  CHECK(port_label(443) == "443");
+}

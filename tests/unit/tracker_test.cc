@@ -1,0 +1,502 @@
+#include "collectors/connections/tracker.h"
+
+#include <doctest/doctest.h>
+
+#include <functional>
+
+#include "tests/unit/diag_builder.h"
+
+using namespace tcpvitals;
+using namespace tcpvitals::testing;
+
+namespace {
+
+// A tracker with a listener on port 443.
+struct World {
+  explicit World(Tracker::Limits limits = {}) : tracker(groups, classifier, limits) {
+    const Bytes bytes = message({.state = TcpState::kListen,
+                                 .local = "0.0.0.0",
+                                 .remote = "0.0.0.0",
+                                 .remote_port = 0,
+                                 .has_info = false});
+    table.begin();
+    table.add(first_row(bytes));
+    table.commit(now);
+  }
+
+  void begin() { tracker.begin_dump(now); }
+  void row(const FakeSocket& s) {
+    const Bytes bytes = message(s);
+    const SocketRow r = first_row(bytes);
+    tracker.add_rows({&r, 1});
+  }
+  void end() { tracker.end_dump(now); }
+  void dump(const std::vector<FakeSocket>& sockets) {
+    begin();
+    for (const FakeSocket& s : sockets) row(s);
+    end();
+  }
+  void event(FakeSocket s) {
+    s.state = TcpState::kClose;
+    const Bytes bytes = message(s);
+    tracker.add_event(first_row(bytes));
+  }
+  const GroupStats& group(Direction direction, PortLabel port) {
+    const PeerId peer = classifier.peers().find(*parse_ip_address("198.51.100.7"));
+    return groups[groups.find_or_add({direction, port, peer})];
+  }
+  const GroupStats& inbound() { return group(Direction::kInbound, 443); }
+  const GroupStats& outbound() { return group(Direction::kOutbound, 5432); }
+
+  ListenerTable table;
+  TimePoint now = Clock::now();
+  Classifier classifier{table, PortRange{32768, 60999}};
+  GroupTable groups{200};
+  Tracker tracker;
+};
+
+FakeSocket client(std::uint64_t cookie) {
+  return {.cookie = cookie, .local_port = 50000, .remote_port = 5432};
+}
+
+std::uint64_t live(const GroupStats& g) {
+  std::uint64_t n = 0;
+  for (const TcpState s : {TcpState::kEstablished, TcpState::kFinWait1, TcpState::kFinWait2,
+                           TcpState::kCloseWait, TcpState::kLastAck, TcpState::kClosing}) {
+    n += g.connections[static_cast<std::size_t>(s)];
+  }
+  return n;
+}
+
+// A socket after the kernel disconnected it: remote port and counters are gone, min_rtt is not.
+FakeSocket cleared(FakeSocket s, bool was_established) {
+  s.remote_port = 0;
+  s.info = TcpInfo{.min_rtt_us = was_established ? 100 : kNoRtt};
+  return s;
+}
+
+}  // namespace
+
+TEST_CASE("rule 1: totals move by the difference to the value last seen") {
+  World w;
+  w.dump({});
+  FakeSocket s{};
+  s.info.total_retrans = 7;
+  s.info.data_segs_out = 100;
+  w.dump({s});
+  CHECK(w.inbound().retransmitted_segments == 7);
+  s.info.total_retrans = 9;
+  s.info.data_segs_out = 150;
+  w.dump({s});
+  CHECK(w.inbound().retransmitted_segments == 9);
+  CHECK(w.inbound().data_segments_sent == 150);
+}
+
+TEST_CASE("rule 1: a 32-bit counter that wraps goes on, a 16-bit one too") {
+  World w;
+  w.dump({});
+  FakeSocket s{};
+  s.info.data_segs_out = 0xfffffff0;
+  s.info.total_rto = 0xfffe;
+  w.dump({s});
+  s.info.data_segs_out = 0x10;
+  s.info.total_rto = 3;
+  w.dump({s});
+  CHECK(w.inbound().data_segments_sent == 0x100000010);
+  CHECK(w.inbound().retransmission_timeouts == 0x10003);
+}
+
+TEST_CASE("rule 2: an event gives the final difference and forgets the cookie") {
+  World w;
+  w.dump({});
+  FakeSocket s{};
+  s.info.bytes_sent = 1000;
+  w.dump({s});
+  s.info.bytes_sent = 1500;
+  w.event(s);
+  CHECK(w.inbound().sent_bytes == 1500);
+  CHECK(w.inbound().opened == 1);
+  CHECK(w.inbound().closed == 1);
+  CHECK(w.tracker.tracked() == 0);
+  CHECK(live(w.inbound()) == 0);
+}
+
+TEST_CASE("rule 2: a connection that lived between two dumps counts whole") {
+  World w;
+  w.dump({});
+  FakeSocket s{};
+  s.info.bytes_sent = 1000;
+  s.info.total_retrans = 2;
+  s.info.rtt_us = 300;
+  w.event(s);
+  CHECK(w.inbound().opened == 1);
+  CHECK(w.inbound().closed == 1);
+  CHECK(w.inbound().sent_bytes == 1000);
+  CHECK(w.inbound().retransmitted_segments == 2);
+  CHECK(w.inbound().min_rtt.sample().counts[1] == 1);  // 50 us < 100 us <= 100 us
+}
+
+TEST_CASE("rule 2: a zero-linger abort is counted, without the counters the kernel cleared") {
+  World w;
+  w.dump({});
+  FakeSocket server{};
+  w.event(cleared(server, true));
+  CHECK(w.inbound().opened == 1);
+  CHECK(w.inbound().closed == 1);
+  w.event(cleared(client(2), true));
+  CHECK(w.group(Direction::kOutbound, kPortUnknown).opened == 1);
+  CHECK(w.group(Direction::kOutbound, kPortUnknown).closed == 1);
+  CHECK(w.tracker.stats().closes_without_counters == 2);
+
+  w.dump({client(3)});
+  w.event(cleared(client(3), true));
+  CHECK(w.outbound().opened == 1);  // a dump saw its port
+  CHECK(w.outbound().closed == 1);
+  CHECK(w.tracker.stats().closes_without_counters == 3);
+}
+
+TEST_CASE("rule 2: an attempt that never was is a failure with a reason") {
+  struct Row {
+    const char* what;
+    TcpInfo info;
+    bool cleared;
+    ConnectFailure reason;
+    PortLabel port;
+  };
+  const Row rows[] = {
+      {"refused",
+       {.segs_out = 1, .segs_in = 1, .min_rtt_us = kNoRtt},
+       false,
+       ConnectFailure::kRefused,
+       5432},
+      {"no answer",
+       {.total_retrans = 3, .segs_out = 4, .min_rtt_us = kNoRtt},
+       false,
+       ConnectFailure::kTimeout,
+       5432},
+      {"given up", {.segs_out = 1, .min_rtt_us = kNoRtt}, false, ConnectFailure::kAborted, 5432},
+      {"blocking", {}, true, ConnectFailure::kUnknown, kPortUnknown},
+  };
+  for (const Row& row : rows) {
+    CAPTURE(row.what);
+    World w;
+    w.dump({});
+    FakeSocket s = client(2);
+    s.info = row.info;
+    w.event(row.cleared ? cleared(s, false) : s);
+    const GroupStats& g = w.group(Direction::kOutbound, row.port);
+    CHECK(g.failures[static_cast<std::size_t>(row.reason)] == 1);
+    CHECK(g.opened == 0);
+    CHECK(g.closed == 0);
+    CHECK(g.retransmitted_segments == row.info.total_retrans);
+  }
+}
+
+TEST_CASE("rule 2: a blocking attempt that a dump saw retransmit has timed out") {
+  World w;
+  w.dump({});
+  FakeSocket s = client(2);
+  s.state = TcpState::kSynSent;
+  s.info = {.total_retrans = 1, .segs_out = 2, .min_rtt_us = kNoRtt};
+  w.dump({s});
+  CHECK(w.outbound().opened == 0);
+  CHECK(w.outbound().connections[static_cast<std::size_t>(TcpState::kSynSent)] == 1);
+  w.event(cleared(s, false));
+  CHECK(w.outbound().failures[static_cast<std::size_t>(ConnectFailure::kTimeout)] == 1);
+  CHECK(w.outbound().connections[static_cast<std::size_t>(TcpState::kSynSent)] == 0);
+}
+
+TEST_CASE("rule 2: a short success without a measured round trip is no failure") {
+  World w;
+  w.dump({});
+  FakeSocket s = client(2);
+  s.info = {.bytes_acked = 1, .segs_out = 3, .segs_in = 1, .min_rtt_us = kNoRtt};
+  w.event(s);
+  CHECK(w.outbound().opened == 1);
+  CHECK(w.outbound().closed == 1);
+}
+
+TEST_CASE("rule 2: a socket used again after a disconnect is a new connection") {
+  for (const bool by_event : {false, true}) {
+    for (const bool other_peer : {false, true}) {
+      CAPTURE(by_event);
+      CAPTURE(other_peer);
+      World w;
+      w.dump({});
+      FakeSocket s = client(2);
+      s.info.bytes_sent = 1000;
+      w.dump({s});
+      if (other_peer) s.remote = "198.51.100.8";
+      s.info.bytes_sent = other_peer ? 5000 : 600;
+      by_event ? w.event(s) : w.dump({s});
+      CHECK(w.outbound().sent_bytes == 1000 + s.info.bytes_sent);
+      CHECK(w.outbound().opened == 2);
+      CHECK(w.outbound().closed == (by_event ? 2 : 1));
+      CHECK(live(w.outbound()) == (by_event ? 0 : 1));
+      CHECK(w.tracker.stats().closes_without_counters == 1);
+    }
+  }
+}
+
+TEST_CASE("rule 2: a listener's end and a socket never used are nobody's connection") {
+  World w;
+  w.dump({});
+  w.event(
+      {.local = "0.0.0.0", .remote = "0.0.0.0", .remote_port = 0, .info = {.min_rtt_us = kNoRtt}});
+  w.event({.cookie = 2,
+           .local = "::",
+           .local_port = 0,
+           .remote = "::",
+           .remote_port = 0,
+           .info = {.min_rtt_us = kNoRtt}});
+  CHECK(w.tracker.stats().events == 0);
+  CHECK(w.groups.keys().empty());
+}
+
+TEST_CASE("rule 3: what was there at the start is a baseline") {
+  World w;
+  FakeSocket s{};
+  s.info.bytes_sent = 1'000'000;
+  w.begin();
+  w.row(s);
+  w.event(FakeSocket{.cookie = 9});  // unknown, before the baseline is complete
+  CHECK_FALSE(w.tracker.started());
+  w.end();
+  CHECK(w.tracker.started());
+  CHECK(w.inbound().opened == 0);
+  CHECK(w.inbound().at_start == 1);
+  CHECK(w.inbound().sent_bytes == 0);
+  s.info.bytes_sent += 5;
+  w.event(s);
+  CHECK(w.inbound().sent_bytes == 5);
+  CHECK(w.inbound().closed == 1);
+  CHECK(w.inbound().opened + w.inbound().at_start - w.inbound().closed == live(w.inbound()));
+}
+
+TEST_CASE("rule 3: an attempt of the baseline that succeeds later is opened then") {
+  World w;
+  FakeSocket s = client(2);
+  s.state = TcpState::kSynSent;
+  w.dump({s});
+  s.state = TcpState::kEstablished;
+  w.dump({s});
+  CHECK(w.outbound().at_start == 0);
+  CHECK(w.outbound().opened == 1);
+}
+
+TEST_CASE("rule 4: a row that comes after its socket's event does not revive it") {
+  World w;
+  w.dump({});
+  w.begin();
+  w.event(FakeSocket{});
+  w.row(FakeSocket{});
+  w.end();
+  CHECK(w.tracker.tracked() == 0);
+  CHECK(w.inbound().opened == 1);
+  CHECK(w.inbound().closed == 1);
+}
+
+TEST_CASE("rule 5: one miss is not an end, two are; a late event adds only the difference") {
+  World w;
+  w.dump({});
+  FakeSocket s{};
+  s.info.bytes_sent = 100;
+  w.dump({s, client(2)});
+  w.dump({client(2)});
+  CHECK(w.inbound().closed == 0);
+  w.dump({s, client(2)});
+  w.dump({client(2)});
+  w.dump({client(2)});
+  CHECK(w.inbound().closed == 1);
+  CHECK(w.tracker.stats().vanished == 1);
+  CHECK(w.tracker.tracked() == 1);
+  s.info.bytes_sent = 130;
+  w.event(s);
+  CHECK(w.inbound().sent_bytes == 130);
+  CHECK(w.inbound().opened == 1);
+  CHECK(w.inbound().closed == 1);
+  CHECK(w.tracker.stats().late_events == 1);
+}
+
+TEST_CASE("rule 5: a dump that broke off makes nothing missing") {
+  World w;
+  w.dump({});
+  w.dump({FakeSocket{}});
+  for (int i = 0; i < 5; ++i) {
+    w.begin();
+    w.tracker.abandon_dump();
+  }
+  w.dump({FakeSocket{}});
+  CHECK(w.tracker.stats().vanished == 0);
+  CHECK(w.inbound().opened == 1);
+}
+
+TEST_CASE("rule 5: a vanished connection that is seen again lives again") {
+  World w;
+  w.dump({});
+  FakeSocket s{};
+  s.info.bytes_sent = 100;
+  w.dump({s});
+  w.dump({});
+  w.dump({});
+  CHECK(live(w.inbound()) == 0);
+  s.info.bytes_sent = 150;
+  w.dump({s});
+  CHECK(live(w.inbound()) == 1);
+  CHECK(w.inbound().opened - w.inbound().closed == 1);
+  CHECK(w.inbound().sent_bytes == 150);
+}
+
+TEST_CASE("rule 5: a vanished connection is forgotten after a minute") {
+  World w;
+  w.dump({});
+  w.dump({FakeSocket{}});
+  w.dump({});
+  w.dump({});
+  w.now += std::chrono::seconds(61);
+  w.dump({});
+  w.event(FakeSocket{});  // unknown by now: counted as a life of its own
+  CHECK(w.tracker.stats().late_events == 0);
+  CHECK(w.inbound().opened == 2);
+}
+
+TEST_CASE("rule 6: the direction is kept though the listener is gone") {
+  World w;
+  w.dump({});
+  w.dump({FakeSocket{}});
+  w.now += std::chrono::minutes(5);
+  w.table.begin();
+  w.table.commit(w.now);
+  w.event(FakeSocket{});
+  CHECK(w.inbound().closed == 1);
+}
+
+TEST_CASE("rule 7: LISTEN, TIME_WAIT and SYN_RECV count in states only") {
+  World w;
+  w.dump({{.cookie = 1,
+           .state = TcpState::kListen,
+           .local = "0.0.0.0",
+           .remote = "0.0.0.0",
+           .remote_port = 0,
+           .receive_queue = 9,
+           .send_queue = 128},
+          {.cookie = 2, .state = TcpState::kTimeWait, .has_info = false, .time_wait = true},
+          {.cookie = 3, .state = TcpState::kFinWait2, .has_info = false, .time_wait = true},
+          {.cookie = 4, .state = TcpState::kSynReceived, .has_info = false}});
+  CHECK(w.tracker.tracked() == 0);
+  CHECK(w.inbound().last_dump.send_queue_bytes == 0);
+  CHECK(w.inbound().last_dump.time_wait == 2);
+  CHECK(w.inbound().last_dump.syn_received == 1);
+  CHECK(w.tracker.host_states()[static_cast<std::size_t>(TcpState::kListen)] == 1);
+  CHECK(w.tracker.host_states()[static_cast<std::size_t>(TcpState::kFinWait2)] == 1);
+  w.dump({});
+  CHECK(w.inbound().last_dump.time_wait == 0);
+}
+
+TEST_CASE("rule 8: an idle connection's round trip is observed once, not at every dump") {
+  const auto observations = [](const GroupStats& g) {
+    std::uint64_t n = 0;
+    for (const std::uint64_t count : g.rtt.counts) n += count;
+    return n;
+  };
+  World w;
+  w.dump({});
+  FakeSocket s{};
+  s.info.rtt_us = 300;
+  s.info.bytes_acked = 500;
+  for (int i = 0; i < 5; ++i) w.dump({s});
+  CHECK(observations(w.inbound()) == 1);
+  s.info.bytes_acked = 900;
+  w.dump({s});
+  CHECK(observations(w.inbound()) == 2);
+  s.info.bytes_acked = 901;  // our FIN
+  w.event(s);
+  CHECK(observations(w.inbound()) == 2);
+
+  FakeSocket silent{.cookie = 2};
+  silent.info.rtt_us = 300;
+  w.dump({silent});
+  CHECK(observations(w.inbound()) == 2);
+  w.event(silent);
+  CHECK(observations(w.inbound()) == 3);
+}
+
+TEST_CASE("rule 9: a short tcp_info of an older kernel says how much there was") {
+  World w;
+  FakeSocket s{};
+  s.info_length = 104;
+  w.dump({s});
+  CHECK(w.tracker.info_length() == 104);
+}
+
+TEST_CASE("rule 10: connections over the limit are counted when they close") {
+  World w({.connections = 1});
+  w.dump({});
+  FakeSocket second{.cookie = 2};
+  second.info.bytes_sent = 70;
+  w.dump({FakeSocket{}, second});
+  CHECK(w.tracker.tracked() == 1);
+  CHECK(w.tracker.untracked() == 1);
+  CHECK(w.inbound().opened == 1);
+  w.event(second);
+  CHECK(w.inbound().opened == 2);
+  CHECK(w.inbound().closed == 1);
+  CHECK(w.inbound().sent_bytes == 70);
+}
+
+TEST_CASE("a row that the kernel's walk shows twice counts once") {
+  World w;
+  w.dump({});
+  FakeSocket s{.send_queue = 10};
+  w.dump({s, s, client(2), s});
+  CHECK(w.inbound().opened == 1);
+  CHECK(w.inbound().last_dump.send_queue_bytes == 10);
+  CHECK(w.tracker.host_states()[1] == 2);
+
+  const Bytes bytes = message({.cookie = 5});
+  const SocketRow row = first_row(bytes);
+  const SocketRow batch[] = {row, row};
+  w.begin();
+  w.tracker.add_rows(batch);
+  w.end();
+  CHECK(w.inbound().opened == 2);
+}
+
+TEST_CASE("the byte the kernel counts for a peer's FIN is no payload") {
+  World w;
+  w.dump({});
+  FakeSocket reading{};
+  reading.info.bytes_received = 100;
+  w.dump({reading});
+  reading.state = TcpState::kCloseWait;
+  reading.info.bytes_received = 101;
+  w.dump({reading});
+  CHECK(w.inbound().received_bytes == 100);
+  reading.info.bytes_sent = 40;
+  reading.info.bytes_acked = 41;
+  w.event(reading);
+  CHECK(w.inbound().received_bytes == 100);
+
+  FakeSocket unseen = client(2);
+  unseen.info.bytes_sent = 40;
+  unseen.info.bytes_acked = 42;  // SYN, 40 bytes, FIN
+  unseen.info.bytes_received = 101;
+  w.event(unseen);
+  CHECK(w.outbound().received_bytes == 100);
+
+  FakeSocket reset = client(3);
+  reset.info.bytes_sent = 40;
+  reset.info.bytes_acked = 41;
+  reset.info.bytes_received = 50;
+  w.event(reset);
+  CHECK(w.outbound().received_bytes == 150);
+}
+
+TEST_CASE("a connection costs at most 128 bytes, its slot in the index included") {
+  World w;
+  w.begin();
+  for (std::uint64_t i = 1; i <= 100'000; ++i) w.row({.cookie = i});
+  w.end();
+  CHECK(w.tracker.tracked() == 100'000);
+  CHECK(w.tracker.memory_bytes() / 100'000 <= 128);
+}
