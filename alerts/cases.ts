@@ -35,7 +35,12 @@ const queue = (peak: number, limit: number): Record<string, string> => ({
   [`tcp_listener_queue_peak{${kListener}}`]: `${peak}x30`,
   [`tcp_listener_queue_limit{${kListener}}`]: `${limit}x30`,
 });
-const share = (gauge: string, used: number, limit: string, most: number): Record<string, string> => ({
+const share = (
+  gauge: string,
+  used: number,
+  limit: string,
+  most: number,
+): Record<string, string> => ({
   [gauge]: `${used}x30`,
   [limit]: `${most}x30`,
 });
@@ -44,8 +49,10 @@ const conntrack = (used: number, most: number): Record<string, string> =>
 const orphans = (used: number, most: number): Record<string, string> =>
   share("tcp_host_orphans", used, "tcp_host_orphans_limit", most);
 const memory = (used: number, pressure: number, most: number): Record<string, string> => ({
-  ...share("tcp_host_memory_bytes", used, "tcp_host_memory_limit_bytes", most),
-  tcp_host_memory_pressure_bytes: `${pressure}x30`,
+  tcp_host_memory_bytes: `${used}x30`,
+  'tcp_host_memory_limit_bytes{threshold="low"}': "1x30",
+  'tcp_host_memory_limit_bytes{threshold="pressure"}': `${pressure}x30`,
+  'tcp_host_memory_limit_bytes{threshold="high"}': `${most}x30`,
 });
 const connections = (live: number, most: number): Record<string, string> => ({
   'tcp_server_connections{listener="echo"}': `${live}x30`,
@@ -56,11 +63,13 @@ const collector = (success: number, available: number): Record<string, string> =
   'tcpvitals_collector_available{collector="snmp"}': `${available}x30`,
 });
 
+const beyond = (count: string): string =>
+  `db1 has more series, groups or connections than it may; the last count beyond is ${count}.`;
+
 // Three minutes of 12 % loss, ten minutes of none, over and over.
-const kBursts = Array.from(
-  { length: 7 },
-  (_, i) => `${i * 2160}+720x2 ${(i + 1) * 2160}+0x9`,
-).join(" ");
+const kBursts = Array.from({ length: 7 }, (_, i) => `${i * 2160}+720x2 ${(i + 1) * 2160}+0x9`).join(
+  " ",
+);
 
 export const kCases: Record<string, Case[]> = {
   TcpRetransmitsHigh: [
@@ -279,8 +288,7 @@ export const kCases: Record<string, Case[]> = {
       series: { tcpvitals_connection_events_lost_total: "0x10 7x20" },
       at: 15,
       fires: {
-        warning:
-          "db1 missed close events within the last 15 minutes; the kernel's buffer overran.",
+        warning: "db1 missed close events within the last 15 minutes; the kernel's buffer overran.",
       },
     },
     {
@@ -291,8 +299,7 @@ export const kCases: Record<string, Case[]> = {
       },
       at: 15,
       fires: {
-        warning:
-          "db1 missed close events within the last 15 minutes; the kernel's buffer overran.",
+        warning: "db1 missed close events within the last 15 minutes; the kernel's buffer overran.",
       },
     },
     {
@@ -312,24 +319,41 @@ export const kCases: Record<string, Case[]> = {
       at: 15,
     },
   ],
-  TcpvitalsSeriesDropped: [
+  TcpvitalsLimitReached: [
     {
       kind: "firing",
       series: { 'tcpvitals_series_dropped_total{collector="connections"}': "0+10x30" },
       at: 20,
-      fires: {
-        warning: "Collector connections on db1 left out 150 series within 15 minutes.",
-      },
+      fires: { warning: beyond("150") },
       labels: { collector: "connections" },
     },
     {
+      kind: "firing",
+      series: { tcpvitals_groups_overflowed_total: "0+10x30" },
+      at: 20,
+      fires: { warning: beyond("150") },
+    },
+    {
+      kind: "firing",
+      series: { tcpvitals_untracked_connections: "0x10 7000x20" },
+      at: 20,
+      fires: { warning: beyond("7k") },
+    },
+    {
       kind: "quiet",
-      series: { 'tcpvitals_series_dropped_total{collector="connections"}': "70x30" },
+      series: {
+        'tcpvitals_series_dropped_total{collector="connections"}': "70x30",
+        tcpvitals_groups_overflowed_total: "70x30",
+        tcpvitals_untracked_connections: "0x30",
+      },
       at: 30,
     },
     {
       kind: "reset",
-      series: { 'tcpvitals_series_dropped_total{collector="connections"}': "70x10 0x20" },
+      series: {
+        'tcpvitals_series_dropped_total{collector="connections"}': "70x10 0x20",
+        tcpvitals_groups_overflowed_total: "70x10 0x20",
+      },
       at: 15,
     },
   ],

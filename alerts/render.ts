@@ -15,7 +15,10 @@ export function scaleGroups(groups: RuleGroup[], scale: number): RuleGroup[] {
     name,
     rules: rules.map((rule) => ({
       ...rule,
-      expr: rule.expr.replace(/\[(\w+)\]/g, (_, window: string) => `[${scaleDuration(window, scale)}]`),
+      expr: rule.expr.replace(
+        /\[(\w+)\]/g,
+        (_, window: string) => `[${scaleDuration(window, scale)}]`,
+      ),
       ...("for" in rule && rule.for && { for: scaleDuration(rule.for, scale) }),
     })),
   }));

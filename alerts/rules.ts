@@ -1,7 +1,8 @@
 // Recording and alert rules: the one source of tcpvitals.rules.yml.
 //
-// Plain data, in the order Prometheus evaluates it. Every ratio is a quotient of rates, never an average
-// of ratios, and has no sample where its denominator did not move: an idle host cannot fire.
+// Plain data; Prometheus evaluates a group from top to bottom. Every ratio is a quotient of rates,
+// never an average of ratios, and has no sample where its denominator did not move: an idle host
+// cannot fire.
 //
 // Of the three names operators know, tcp_retrans and tcp_rtt are recorded here; tcp_conntrack_count is
 // exported by the agent under that very name and needs no rule.
@@ -66,7 +67,9 @@ export function ruleGroups(runbooks: string = kRunbooks): RuleGroup[] {
     limits: Partial<Record<Severity, number>>,
     rule: (limit: number) => AlertText,
   ): AlertRule[] =>
-    Object.entries(limits).map(([severity, limit]) => alert(name, severity as Severity, rule(limit)));
+    Object.entries(limits).map(([severity, limit]) =>
+      alert(name, severity as Severity, rule(limit)),
+    );
 
   const hostRetransmits = (window: string, above: number): string =>
     `host:tcp_retransmits:ratio_rate${window} > ${above}
@@ -78,7 +81,7 @@ rate(tcp_host_segments_sent_total[${window}]) > ${kTrafficFloor}`;
 
   return [
     {
-      name: "tcpvitals-ratios",
+      name: "tcpvitals-network", // one group: its alerts see the ratios of their own evaluation
       rules: [
         // Retransmitted per original segment; acknowledgements count as segments too.
         ...["5m", "30m", "1h"].map((window) => ({
@@ -100,11 +103,6 @@ rate(tcp_host_segments_sent_total[${window}]) > ${kTrafficFloor}`;
           record: "tcp_rtt",
           expr: `histogram_quantile(0.5, sum without (${kPlace}) (rate(tcp_rtt_seconds_bucket[5m]))) > 0`,
         },
-      ],
-    },
-    {
-      name: "tcpvitals-network",
-      rules: [
         alert("TcpRetransmitsHigh", "critical", {
           expr: hostRetransmits("5m", 0.05),
           for: "5m",
@@ -168,26 +166,33 @@ rate(tcp_host_syn_retransmits_total[5m]) > 1`,
         ...tiers("TcpConntrackNearlyFull", { critical: 0.9, warning: 0.75 }, (share) => ({
           expr: nearlyFull("tcp_conntrack_count", "tcp_conntrack_limit", share),
           for: "5m",
-          summary: "The connection tracking table is nearly full; beyond it, new connections are dropped.",
+          summary:
+            "The connection tracking table is nearly full; beyond it, new connections are dropped.",
           description:
             "{{ $labels.instance }} uses {{ $value | humanizePercentage }} of its connection tracking table.",
         })),
         ...tiers("TcpOrphansHigh", { critical: 0.5, warning: 0.25 }, (share) => ({
           expr: nearlyFull("tcp_host_orphans", "tcp_host_orphans_limit", share),
           for: "5m",
-          summary: "Many sockets belong to no process any more; at the limit the kernel resets them.",
+          summary:
+            "Many sockets belong to no process any more; at the limit the kernel resets them.",
           description:
             "{{ $labels.instance }} has {{ $value | humanizePercentage }} of the orphaned sockets it allows.",
         })),
         alert("TcpMemoryHigh", "critical", {
-          expr: nearlyFull("tcp_host_memory_bytes", "tcp_host_memory_limit_bytes", 0.9),
+          expr: `tcp_host_memory_bytes
+/ ignoring (threshold)
+(tcp_host_memory_limit_bytes{threshold="high"} > 0) > 0.9`,
           for: "1m",
-          summary: "TCP memory is nearly used up; beyond the limit the kernel drops data and connections.",
+          summary:
+            "TCP memory is nearly used up; beyond the limit the kernel drops data and connections.",
           description:
             "{{ $labels.instance }} uses {{ $value | humanizePercentage }} of the memory TCP may take.",
         }),
         alert("TcpMemoryHigh", "warning", {
-          expr: "tcp_host_memory_bytes > (tcp_host_memory_pressure_bytes > 0)",
+          expr: `tcp_host_memory_bytes
+> ignoring (threshold)
+tcp_host_memory_limit_bytes{threshold="pressure"}`,
           for: "5m",
           summary: "TCP is under memory pressure: the kernel shrinks socket buffers.",
           description:
@@ -196,7 +201,8 @@ rate(tcp_host_syn_retransmits_total[5m]) > 1`,
         alert("TcpNewConnectionsHigh", "warning", {
           expr: `rate(tcp_host_connections_opened_total{by="passive"}[2m]) > 5000`,
           for: "1m",
-          summary: "More than 5000 new connections per second arrive: a flood, or time to scale out.",
+          summary:
+            "More than 5000 new connections per second arrive: a flood, or time to scale out.",
           description:
             '{{ $labels.instance }} accepts {{ $value | printf "%.0f" }} new connections per second.',
         }),
@@ -242,11 +248,15 @@ increase(tcpvitals_event_overruns_total[15m]) > 0`,
           description:
             "{{ $labels.instance }} missed close events within the last 15 minutes; the kernel's buffer overran.",
         }),
-        alert("TcpvitalsSeriesDropped", "warning", {
-          expr: "increase(tcpvitals_series_dropped_total[15m]) > 0",
-          summary: "The agent left out series beyond its limit.",
+        alert("TcpvitalsLimitReached", "warning", {
+          expr: `increase(tcpvitals_series_dropped_total[15m]) > 0
+or
+increase(tcpvitals_groups_overflowed_total[15m]) > 0
+or
+tcpvitals_untracked_connections > 0`,
+          summary: "The agent reached one of its limits: it left series out or merged groups.",
           description:
-            'Collector {{ $labels.collector }} on {{ $labels.instance }} left out {{ $value | printf "%.0f" }} series within 15 minutes.',
+            "{{ $labels.instance }} has more series, groups or connections than it may; the last count beyond is {{ $value | humanize }}.",
         }),
       ],
     },
