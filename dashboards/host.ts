@@ -1,0 +1,527 @@
+// One host, from the top: how it is now; then rate, errors, duration, saturation; then where it happens.
+
+import {
+  type Limit,
+  type Row,
+  dashboard,
+  gauge,
+  heatmap,
+  quantile,
+  rate,
+  ratio,
+  stat,
+  sum,
+  sumBy,
+  table,
+  timeline,
+  timeseries,
+  units,
+} from "./panels.js";
+
+const kGroup = "direction, port, peer";
+const kGroupLegend = "{{direction}} {{port}} {{peer}}";
+
+// The thresholds of TcpRetransmitsHigh.
+const kRetransmitLimits: Limit[] = [
+  [0.01, "orange"],
+  [0.05, "red"],
+];
+
+const retransmits = (repeats: string, sent: string, by: string): string =>
+  ratio(sumBy(by, rate(repeats)), sumBy(by, rate(sent)));
+const hostRetransmits = (by: string): string =>
+  retransmits("tcp_host_segments_retransmitted_total", "tcp_host_segments_sent_total", by);
+const groupRetransmits = (by: string): string =>
+  retransmits("tcp_retransmitted_segments_total", "tcp_data_segments_sent_total", by);
+
+const now: Row = {
+  title: "Now",
+  panels: [
+    stat({
+      title: "Established",
+      description: "Connections that are open now.",
+      unit: units.Short,
+      width: 4,
+      queries: [["established", sum(gauge("tcp_host_connections", 'state="established"'))]],
+    }),
+    stat({
+      title: "Opened",
+      description: "New connections per second, by either side.",
+      unit: units.CountsPerSecond,
+      width: 4,
+      queries: [["opened", sum(rate("tcp_host_connections_opened_total"))]],
+      limits: [[5000, "orange"]],
+    }),
+    stat({
+      title: "Retransmitted",
+      description: "Segments sent again, per segment sent. Above 1 % users notice.",
+      unit: units.PercentUnit,
+      width: 4,
+      queries: [
+        [
+          "retransmitted",
+          ratio(
+            sum(rate("tcp_host_segments_retransmitted_total")),
+            sum(rate("tcp_host_segments_sent_total")),
+          ),
+        ],
+      ],
+      limits: kRetransmitLimits,
+    }),
+    stat({
+      title: "Round trip",
+      description: "Half of the connections, and all but one of a hundred, are faster than this.",
+      unit: units.Seconds,
+      width: 6,
+      queries: [
+        ["p50", quantile(0.5, "tcp_rtt_seconds")],
+        ["p99", quantile(0.99, "tcp_rtt_seconds")],
+      ],
+    }),
+    stat({
+      title: "Refused in the queue",
+      description: "Incoming connections the kernel dropped because nobody accepted them in time.",
+      unit: units.CountsPerSecond,
+      width: 3,
+      queries: [["dropped", sum(rate("tcp_host_listen_drops_total"))]],
+      limits: [
+        [1, "orange"],
+        [5, "red"],
+      ],
+    }),
+    stat({
+      title: "Failed collectors",
+      description: "Collectors whose metrics are missing from this page.",
+      unit: units.Short,
+      width: 3,
+      queries: [["failed", sum(`1 - ${gauge("tcpvitals_collector_success")}`)]],
+      limits: [[1, "red"]],
+    }),
+  ],
+};
+
+const rates: Row = {
+  title: "Rate",
+  panels: [
+    timeseries({
+      title: "Segments",
+      description: "All TCP segments of the host; pure acknowledgements count.",
+      unit: units.PacketsPerSecond,
+      width: 8,
+      queries: [
+        ["sent", sum(rate("tcp_host_segments_sent_total"))],
+        ["received", sum(rate("tcp_host_segments_received_total"))],
+        ["retransmitted", sum(rate("tcp_host_segments_retransmitted_total"))],
+      ],
+    }),
+    timeseries({
+      title: "Connections opened and closed",
+      description:
+        "Every connection, however short. Opened and closed far apart for long: connections pile up.",
+      unit: units.CountsPerSecond,
+      width: 8,
+      queries: [
+        ["opened {{direction}}", sumBy("direction", rate("tcp_connections_opened_total"))],
+        ["closed {{direction}}", sumBy("direction", rate("tcp_connections_closed_total"))],
+      ],
+    }),
+    timeseries({
+      title: "Payload",
+      description: "Bytes the programs of this host sent and received, headers left out.",
+      unit: units.BytesPerSecondSI,
+      width: 8,
+      queries: [
+        ["sent {{direction}}", sumBy("direction", rate("tcp_sent_bytes_total"))],
+        ["received {{direction}}", sumBy("direction", rate("tcp_received_bytes_total"))],
+      ],
+    }),
+  ],
+};
+
+const errors: Row = {
+  title: "Errors",
+  panels: [
+    timeseries({
+      title: "Retransmit ratio of the host",
+      description:
+        "Segments sent again per segment sent (RetransSegs / OutSegs). Acknowledgements dilute it. The lines are the alerts at 1 % and 5 %.",
+      unit: units.PercentUnit,
+      width: 12,
+      queries: [["{{instance}}", hostRetransmits("instance")]],
+      lines: kRetransmitLimits,
+    }),
+    timeseries({
+      title: "Retransmit ratio of the ten worst groups",
+      description:
+        "The share of data segments that were repeats, by direction, service port and peer group. Not comparable with the host's ratio: only data segments count.",
+      unit: units.PercentUnit,
+      width: 12,
+      queries: [[kGroupLegend, `topk(10, ${groupRetransmits(kGroup)})`]],
+      lines: kRetransmitLimits,
+    }),
+    timeseries({
+      title: "Failures and resets",
+      description:
+        "Failed: connects refused or unanswered, either way. Reset: established connections that broke. Damaged: segments with errors.",
+      unit: units.CountsPerSecond,
+      width: 12,
+      queries: [
+        ["failed to connect", sum(rate("tcp_host_connect_failures_total"))],
+        ["established, then reset", sum(rate("tcp_host_established_resets_total"))],
+        ["resets sent", sum(rate("tcp_host_resets_sent_total"))],
+        ["damaged segments", sum(rate("tcp_host_receive_errors_total"))],
+      ],
+    }),
+    timeseries({
+      title: "Handshakes and timeouts",
+      description:
+        "SYN retransmits: a peer does not answer. Overflows and drops: our servers do not accept fast enough. Timeouts: an acknowledgement never came.",
+      unit: units.CountsPerSecond,
+      width: 12,
+      queries: [
+        ["SYN retransmits", sum(rate("tcp_host_syn_retransmits_total"))],
+        ["listen overflows", sum(rate("tcp_host_listen_overflows_total"))],
+        ["listen drops", sum(rate("tcp_host_listen_drops_total"))],
+        ["retransmission timeouts", sum(rate("tcp_host_timeouts_total"))],
+      ],
+    }),
+  ],
+};
+
+const duration: Row = {
+  title: "Duration",
+  panels: [
+    heatmap({
+      title: "Round-trip time",
+      description:
+        "Where the round trips of active connections lie. Two bands are two networks; a band that widens upwards is a queue that fills.",
+      unit: units.Seconds,
+      width: 12,
+      queries: [["{{le}}", sumBy("le", rate("tcp_rtt_seconds_bucket"))]],
+    }),
+    timeseries({
+      title: "Round-trip time quantiles",
+      description:
+        "Smoothed round-trip time, the peer's delayed acknowledgements included; the least of each connection that closed is without them.",
+      unit: units.Seconds,
+      width: 6,
+      queries: [
+        ["p50 of the least", quantile(0.5, "tcp_min_rtt_seconds")],
+        ["p50", quantile(0.5, "tcp_rtt_seconds")],
+        ["p90", quantile(0.9, "tcp_rtt_seconds")],
+        ["p99", quantile(0.99, "tcp_rtt_seconds")],
+      ],
+      logarithmic: true,
+    }),
+    timeseries({
+      title: "Median round trip by peer group",
+      description: "The same by who is at the other end.",
+      unit: units.Seconds,
+      width: 6,
+      queries: [["{{peer}}", quantile(0.5, "tcp_rtt_seconds", "le, peer")]],
+      logarithmic: true,
+    }),
+  ],
+};
+
+const saturation: Row = {
+  title: "Saturation",
+  panels: [
+    timeseries({
+      title: "Connections by state",
+      description:
+        "Many in close_wait: a program forgets to close. Many in syn_recv: a flood. time_wait is normal after closing.",
+      unit: units.Short,
+      width: 12,
+      queries: [["{{state}}", sumBy("state", gauge("tcp_host_connections"))]],
+      stacked: true,
+    }),
+    timeseries({
+      title: "Accept queues, the five fullest",
+      description:
+        "Connections that wait for accept(): now, the peak of the last minute, and the limit at which the kernel drops them.",
+      unit: units.Short,
+      width: 12,
+      queries: [
+        ["{{address}}:{{port}} peak", `topk(5, ${gauge("tcp_listener_queue_peak")})`],
+        [
+          "{{address}}:{{port}} now",
+          `${gauge("tcp_listener_queue_length")} and topk(5, ${gauge("tcp_listener_queue_peak")})`,
+        ],
+        [
+          "{{address}}:{{port}} limit",
+          `${gauge("tcp_listener_queue_limit")} and topk(5, ${gauge("tcp_listener_queue_peak")})`,
+        ],
+      ],
+    }),
+    timeseries({
+      title: "Connection tracking",
+      description: "Entries in the kernel's table, against the number at which it drops packets.",
+      unit: units.Short,
+      width: 8,
+      queries: [
+        ["entries {{instance}}", gauge("tcp_conntrack_count")],
+        ["limit {{instance}}", gauge("tcp_conntrack_limit")],
+      ],
+    }),
+    timeseries({
+      title: "Memory of all sockets",
+      description: "Against the marks of tcp_mem: pressure shrinks buffers, high drops data.",
+      unit: units.BytesIEC,
+      width: 8,
+      queries: [
+        ["used {{instance}}", gauge("tcp_host_memory_bytes")],
+        [
+          "{{threshold}} limit {{instance}}",
+          gauge("tcp_host_memory_limit_bytes", 'threshold!="low"'),
+        ],
+      ],
+      logarithmic: true,
+    }),
+    timeseries({
+      title: "Leftovers, as a share of their limit",
+      description:
+        "Orphans: closed by the program, not yet by the peer. TIME_WAIT: closed, kept for a minute. Beyond the limit the kernel cuts them short.",
+      unit: units.PercentUnit,
+      width: 8,
+      queries: [
+        ["orphans {{instance}}", ratio(gauge("tcp_host_orphans"), gauge("tcp_host_orphans_limit"))],
+        [
+          "TIME_WAIT {{instance}}",
+          ratio(gauge("tcp_host_time_wait"), gauge("tcp_host_time_wait_limit")),
+        ],
+      ],
+    }),
+  ],
+};
+
+const services: Row = {
+  title: "Services and peers",
+  panels: [
+    table({
+      title: "By service",
+      description:
+        "Who talks to whom: inbound by the port that listens, outbound by the port called. Sort by any column.",
+      unit: units.Short,
+      width: 24,
+      labels: ["direction", "port", "peer"],
+      sortBy: "Connections",
+      units: {
+        "Opened/s": units.CountsPerSecond,
+        Sent: units.BytesPerSecondSI,
+        Received: units.BytesPerSecondSI,
+        Retransmitted: units.PercentUnit,
+        "RTT p50": units.Seconds,
+        "RTT p99": units.Seconds,
+      },
+      queries: [
+        ["Connections", sumBy(kGroup, gauge("tcp_connections"))],
+        ["Opened/s", sumBy(kGroup, rate("tcp_connections_opened_total"))],
+        ["Sent", sumBy(kGroup, rate("tcp_sent_bytes_total"))],
+        ["Received", sumBy(kGroup, rate("tcp_received_bytes_total"))],
+        ["Retransmitted", groupRetransmits(kGroup)],
+        ["RTT p50", quantile(0.5, "tcp_rtt_seconds", `le, ${kGroup}`)],
+        ["RTT p99", quantile(0.99, "tcp_rtt_seconds", `le, ${kGroup}`)],
+      ],
+    }),
+    timeseries({
+      title: "Connections of the ten busiest ports",
+      description: "All states, by the service's port.",
+      unit: units.Short,
+      width: 12,
+      queries: [
+        [
+          "{{direction}} {{port}}",
+          `topk(10, ${sumBy("direction, port", gauge("tcp_connections"))})`,
+        ],
+      ],
+    }),
+    timeseries({
+      title: "Payload sent by the ten busiest ports",
+      description: "Bytes per second, retransmissions included, by the service's port.",
+      unit: units.BytesPerSecondSI,
+      width: 12,
+      queries: [
+        [
+          "{{direction}} {{port}}",
+          `topk(10, ${sumBy("direction, port", rate("tcp_sent_bytes_total"))})`,
+        ],
+      ],
+    }),
+  ],
+};
+
+const server: Row = {
+  title: "Embedded server",
+  panels: [
+    timeseries({
+      title: "Server connections",
+      description: "What each listener of the embedded server carries, and how many it may.",
+      unit: units.Short,
+      width: 8,
+      queries: [
+        ["{{listener}}", sumBy("listener", gauge("tcp_server_connections"))],
+        ["{{listener}} limit", sumBy("listener", gauge("tcp_server_connections_limit"))],
+      ],
+      logarithmic: true,
+    }),
+    timeseries({
+      title: "Server connections accepted and closed",
+      description: "Connections per second; closed ones by what ended them.",
+      unit: units.CountsPerSecond,
+      width: 8,
+      queries: [
+        ["{{listener}} accepted", sumBy("listener", rate("tcp_server_connections_accepted_total"))],
+        [
+          "{{listener}} closed: {{cause}}",
+          sumBy("listener, cause", rate("tcp_server_connections_closed_total")),
+        ],
+      ],
+    }),
+    timeseries({
+      title: "Server payload",
+      description: "Bytes per second through each listener.",
+      unit: units.BytesPerSecondSI,
+      width: 8,
+      queries: [
+        ["{{listener}} sent", sumBy("listener", rate("tcp_server_sent_bytes_total"))],
+        ["{{listener}} received", sumBy("listener", rate("tcp_server_received_bytes_total"))],
+      ],
+    }),
+    timeseries({
+      title: "Server round-trip time",
+      description: "Of the embedded server's own connections.",
+      unit: units.Seconds,
+      width: 8,
+      queries: [
+        ["{{listener}} p50", quantile(0.5, "tcp_server_rtt_seconds", "le, listener")],
+        ["{{listener}} p99", quantile(0.99, "tcp_server_rtt_seconds", "le, listener")],
+      ],
+      logarithmic: true,
+    }),
+    timeseries({
+      title: "Server retransmit ratio",
+      description:
+        "The share of data segments that were repeats, over all connections of a listener.",
+      unit: units.PercentUnit,
+      width: 8,
+      queries: [
+        [
+          "{{listener}}",
+          retransmits(
+            "tcp_server_retransmitted_segments_total",
+            "tcp_server_data_segments_sent_total",
+            "listener",
+          ),
+        ],
+      ],
+      lines: kRetransmitLimits,
+    }),
+    timeseries({
+      title: "Worst server connections",
+      description:
+        "Share of repeats over the life of the few connections where it is highest; each is gone when its connection is.",
+      unit: units.PercentUnit,
+      width: 8,
+      queries: [["{{listener}} {{connection}}", gauge("tcp_server_connection_retransmit_ratio")]],
+      lines: kRetransmitLimits,
+    }),
+  ],
+};
+
+const agent: Row = {
+  title: "Agent",
+  panels: [
+    timeline({
+      title: "Collectors",
+      description:
+        "A collector that fails leaves its metrics out. One that this kernel lacks is not failed.",
+      unit: units.Short,
+      width: 12,
+      queries: [["{{collector}} {{instance}}", gauge("tcpvitals_collector_success")]],
+      states: ["failed", "ok"],
+    }),
+    timeseries({
+      title: "Time per collector",
+      description: "How long each took in the last scrape.",
+      unit: units.Seconds,
+      width: 12,
+      queries: [
+        ["{{collector}}", `max by (collector) (${gauge("tcpvitals_collector_duration_seconds")})`],
+      ],
+      logarithmic: true,
+    }),
+    timeseries({
+      title: "Sampling",
+      description: "How long the last look at all sockets took, and how old it was when served.",
+      unit: units.Seconds,
+      width: 8,
+      queries: [
+        ["took {{instance}}", gauge("tcpvitals_sample_duration_seconds")],
+        ["age {{instance}}", gauge("tcpvitals_sample_age_seconds")],
+      ],
+    }),
+    timeseries({
+      title: "Close events",
+      description:
+        "From the kernel, per second. Lost ones and overruns make the counters of connections too low; without counters: closed by abort before a sample saw them.",
+      unit: units.CountsPerSecond,
+      width: 8,
+      queries: [
+        ["received", sum(rate("tcpvitals_connection_events_total"))],
+        ["lost", sum(rate("tcpvitals_connection_events_lost_total"))],
+        ["overruns", sum(rate("tcpvitals_event_overruns_total"))],
+        ["without counters", sum(rate("tcpvitals_closes_without_counters_total"))],
+      ],
+    }),
+    timeseries({
+      title: "Series",
+      description: "What the agent exports, and what it left out because of its limit.",
+      unit: units.Short,
+      width: 8,
+      queries: [
+        ["exported {{instance}}", sumBy("instance", gauge("tcpvitals_series"))],
+        [
+          "left out {{instance}}",
+          `sum by (instance) (increase(${gauge("tcpvitals_series_dropped_total")}[$__rate_interval]))`,
+        ],
+      ],
+    }),
+    timeseries({
+      title: "CPU",
+      description: "Cores the agent uses.",
+      unit: units.PercentUnit,
+      width: 8,
+      queries: [["{{instance}}", rate("process_cpu_seconds_total")]],
+    }),
+    timeseries({
+      title: "Memory",
+      description: "Resident memory of the agent.",
+      unit: units.BytesIEC,
+      width: 8,
+      queries: [["{{instance}}", gauge("process_resident_memory_bytes")]],
+    }),
+    timeseries({
+      title: "Tracked connections",
+      description: "Connections the agent follows from open to close, and how many it may.",
+      unit: units.Short,
+      width: 8,
+      queries: [
+        ["{{instance}}", gauge("tcpvitals_tracked_connections")],
+        ["limit {{instance}}", gauge("tcpvitals_tracked_connections_limit")],
+      ],
+      logarithmic: true,
+    }),
+  ],
+};
+
+export const hostDashboard = () =>
+  dashboard(
+    {
+      uid: "tcpvitals-host",
+      title: "TCP vital signs / Host",
+      description: "Every TCP connection of a host: how many, how lossy, how slow, how full.",
+      tags: ["tcpvitals", "tcp"],
+    },
+    [now, rates, errors, duration, saturation, services, server, agent],
+  );
