@@ -1,9 +1,11 @@
 #include "collectors/kernel_source.h"
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <unistd.h>
 
 #include <cerrno>
+#include <memory>
 
 #include "base/fd.h"
 
@@ -13,18 +15,19 @@ namespace {
 constexpr std::size_t kChunk = 16 * 1024;
 constexpr std::size_t kMaxFile = 4 * 1024 * 1024;  // the largest we read is a few KiB
 
+Error open_error(const std::string& path, int error) {
+  Error e = errno_error(path, error);
+  if (error == ENOENT) e.kind = Error::Kind::kAbsent;
+  return e;
+}
+
 }  // namespace
 
 Result<std::string> ProcSource::read(std::string_view path) const {
   std::string full = root_;
   full.append("/").append(path);
   const Fd fd(::open(full.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
-  if (!fd.valid()) {
-    const int error = errno;
-    Error e = errno_error(full, error);
-    if (error == ENOENT) e.kind = Error::Kind::kAbsent;
-    return e;
-  }
+  if (!fd.valid()) return open_error(full, errno);
   std::string text;
   for (;;) {
     const std::size_t old_size = text.size();
@@ -39,6 +42,19 @@ Result<std::string> ProcSource::read(std::string_view path) const {
     text.resize(old_size + static_cast<std::size_t>(n));
     if (n == 0) return text;
   }
+}
+
+Result<std::size_t> ProcSource::count_entries(std::string_view path) const {
+  std::string full = root_;
+  full.append("/").append(path);
+  const std::unique_ptr<DIR, int (*)(DIR*)> directory(::opendir(full.c_str()), ::closedir);
+  if (!directory) return open_error(full, errno);
+  std::size_t count = 0;
+  for (errno = 0; const dirent* entry = ::readdir(directory.get());) {
+    if (std::string_view(entry->d_name) != "." && std::string_view(entry->d_name) != "..") ++count;
+  }
+  if (errno != 0) return errno_error(full, errno);
+  return count;
 }
 
 }  // namespace tcpvitals

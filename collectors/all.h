@@ -1,0 +1,29 @@
+// Every /proc collector there is, in one list.
+#pragma once
+
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/result.h"
+#include "collectors/collector.h"
+#include "collectors/kernel_source.h"
+
+namespace tcpvitals {
+
+// The names of the collectors that make_collectors() knows, in the order of the list; for
+// --[no-]collector.NAME and METRICS.md. Static storage.
+std::span<const std::string_view> collector_names();
+
+struct CollectorOptions {
+  std::vector<std::string> names;  // those to build; each must be in collector_names()
+  std::string netstat_fields;      // see make_netstat_collector()
+};
+
+// The collectors of options.names, in the order of the list. `source` must outlive them.
+Result<std::vector<std::unique_ptr<Collector>>> make_collectors(const KernelSource& source,
+                                                                const CollectorOptions& options);
+
+}  // namespace tcpvitals

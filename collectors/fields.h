@@ -1,0 +1,98 @@
+// Fields: one kernel file as numbers by name, and the tables that turn such numbers into metrics.
+//
+// Most files below /proc/net are nothing but names and numbers, so their collectors are one parser
+// and one table: a new metric is one row.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "base/result.h"
+#include "collectors/collector.h"
+#include "collectors/kernel_source.h"
+#include "collectors/metric.h"
+
+namespace tcpvitals {
+
+// Names are spelled as nstat(8) prints them: the section and the field in one word,
+// TcpExtTCPTimeouts.
+using Fields = std::map<std::string, double, std::less<>>;
+
+// The format that /proc/net/snmp and /proc/net/netstat share: pairs of lines, `Tcp: Name Name ...`
+// over `Tcp: 1 2 ...`. Only the named sections are read, and all of them must be there. Pure; any
+// thread.
+Result<Fields> parse_sections(std::string_view text, std::span<const std::string_view> sections);
+
+// The kernel's units that are not ours.
+enum class Unit : std::uint8_t { kBase, kMilliseconds, kPages, kTicks };
+
+// `value` in seconds or bytes.
+double to_base(Unit unit, double value);
+
+// One metric and where it stands in Fields: its fields are the words of desc.source after the path,
+// so what METRICS.md says is what is read. More than one field: one value of desc's only label for
+// each, in the same order.
+struct FieldMetric {
+  static constexpr std::size_t kMaxValues = 5;
+
+  MetricDesc desc;
+  std::array<std::string_view, kMaxValues> label_values{};
+  Unit unit = Unit::kBase;
+};
+
+// The rows of a table.
+struct FieldLabel {
+  std::string_view name{};
+  std::array<std::string_view, FieldMetric::kMaxValues> values{};
+};
+constexpr FieldMetric counter_row(std::string_view name, std::string_view source,
+                                  std::string_view help, const FieldLabel& label = {},
+                                  Unit unit = Unit::kBase) {
+  return {{name, MetricType::kCounter, help, {label.name}, source}, label.values, unit};
+}
+constexpr FieldMetric gauge_row(std::string_view name, std::string_view source,
+                                std::string_view help, Unit unit = Unit::kBase) {
+  return {{name, MetricType::kGauge, help, {}, source}, {}, unit};
+}
+
+// The descs of a table, for Collector::metrics().
+template <std::size_t N>
+constexpr std::array<MetricDesc, N> descs_of(const std::array<FieldMetric, N>& table) {
+  std::array<MetricDesc, N> descs;
+  for (std::size_t i = 0; i < N; ++i) descs[i] = table[i].desc;
+  return descs;
+}
+
+// Adds a sample for every field that the kernel gave; one that it did not give is absent, not zero.
+// None at all is an error: the file is not the one we know.
+Result<void> emit_fields(const Fields& fields, std::span<const FieldMetric> table, Sink& sink);
+
+// The collector of one such file. All that it is given is static.
+class FieldCollector final : public Collector {
+ public:
+  struct Spec {
+    std::string_view name;
+    std::string_view path;  // below /proc
+    Result<Fields> (*parse)(std::string_view text);
+    std::span<const FieldMetric> table;
+    std::span<const MetricDesc> metrics;
+  };
+
+  // `source` must outlive the collector.
+  FieldCollector(const KernelSource& source, const Spec& spec) : source_(source), spec_(spec) {}
+
+  std::string_view name() const override { return spec_.name; }
+  std::span<const MetricDesc> metrics() const override { return spec_.metrics; }
+  Result<void> collect(Sink& sink, TimePoint deadline) override;
+
+ private:
+  const KernelSource& source_;
+  const Spec spec_;
+};
+
+}  // namespace tcpvitals
