@@ -230,16 +230,13 @@ class Regex {
   bool valid_ = false;
 };
 
-bool has_own_metric(std::string_view field) {
-  static const auto* const fields = [] {
-    auto* names = new std::set<std::string_view>;
-    for (const MetricDesc& desc : kMetrics) {
-      const auto words = split_words(desc.source);
-      names->insert(words.begin() + 1, words.end());
-    }
-    return names;
-  }();
-  return fields->contains(field);
+std::set<std::string_view> fields_of_table() {
+  std::set<std::string_view> fields;
+  for (const FieldMetric& metric : kTable) {
+    const auto words = split_words(metric.desc.source);
+    fields.insert(words.begin() + 1, words.end());
+  }
+  return fields;
 }
 
 class NetstatCollector final : public Collector {
@@ -257,7 +254,8 @@ class NetstatCollector final : public Collector {
     if (!emitted) return Error(emitted.error()).in(kPath);
     if (others_ == nullptr) return {};
     for (const auto& [field, value] : *fields) {
-      if (!has_own_metric(field) && others_->matches_whole(field)) sink.add(kOther, {field}, value);
+      if (!curated_.contains(field) && others_->matches_whole(field))
+        sink.add(kOther, {field}, value);
     }
     return {};
   }
@@ -267,6 +265,7 @@ class NetstatCollector final : public Collector {
 
   const KernelSource& source_;
   const std::unique_ptr<Regex> others_;  // null: none wanted
+  const std::set<std::string_view> curated_ = fields_of_table();
 };
 
 }  // namespace
