@@ -1,5 +1,5 @@
-// A kernel of the test's own making behind DiagSocket: it holds sockets, answers dumps with them, sends
-// events, and fails when it is told to.
+// A kernel of the test's own making behind DiagSocket: it holds sockets, answers dumps with them,
+// sends events, and fails when it is told to.
 #pragma once
 
 #include <sys/eventfd.h>
@@ -26,8 +26,8 @@ struct FakeKernel {
   std::uint64_t dropped = 0;
   int event_fd = -1;
 
-  int calls = 0;       // of every socket
-  int fail_call = -1;  // the number of the one call that fails
+  int calls = 0;          // of every socket
+  int fail_call = -1;     // the number of the one call that fails
   bool garbage = false;   // dumps answer with bytes that are no messages
   bool truncate = false;  // dumps answer with a datagram cut short
   bool silent = false;    // dumps never end

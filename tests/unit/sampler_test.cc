@@ -48,8 +48,12 @@ TEST_CASE("a listener's event tells the direction of connections whose events ca
   Sampler sampler(fake_sockets(kernel), eager());
   REQUIRE(sampler.sample(soon()).ok());
   const FakeSocket brief{.cookie = 2, .state = TcpState::kClose, .local_port = 8080};
-  const FakeSocket ended{.cookie = 3, .state = TcpState::kClose, .local = "0.0.0.0",
-                         .local_port = 8080, .remote = "0.0.0.0", .remote_port = 0};
+  const FakeSocket ended{.cookie = 3,
+                         .state = TcpState::kClose,
+                         .local = "0.0.0.0",
+                         .local_port = 8080,
+                         .remote = "0.0.0.0",
+                         .remote_port = 0};
   kernel.send(join({message(brief), message(ended)}));
   auto sample = sampler.sample(soon());
   REQUIRE(sample.ok());
