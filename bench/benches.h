@@ -1,0 +1,10 @@
+// The benches, in the order they run. Each prints its own table and the targets it is held to.
+#pragma once
+
+namespace tcpvitals::bench {
+
+void bench_render();   // the text renderer and prometheus-cpp's
+void bench_events();   // what a DESTROY event costs, and what listening costs the ones who connect
+void bench_sockets();  // a sample of 100,000 sockets, and everything else that reads them
+
+}  // namespace tcpvitals::bench

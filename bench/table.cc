@@ -1,0 +1,59 @@
+#include "bench/table.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstdio>
+
+namespace tcpvitals::bench {
+namespace {
+
+std::vector<double> column(const Contender& c, double Cost::*what) {
+  std::vector<double> values;
+  for (const Cost& cost : c.costs) values.push_back(cost.*what);
+  return values;
+}
+
+double best(const std::vector<double>& values) {
+  return *std::min_element(values.begin(), values.end());
+}
+
+}  // namespace
+
+void run_rounds(std::vector<Contender>& contenders, int rounds) {
+  for (int i = 0; i < rounds; ++i) {
+    for (Contender& c : contenders) c.costs.push_back(c.run());
+  }
+}
+
+double median(std::vector<double> values) {
+  const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
+  std::nth_element(values.begin(), middle, values.end());
+  return *middle;
+}
+
+double ratio(const Contender& c, const Contender& baseline, double Cost::*what) {
+  return best(column(c, what)) / best(column(baseline, what));
+}
+
+void print_table(const std::vector<Contender>& contenders) {
+  fmt::print("{:<40}{:>18}{:>18}{:>16}\n", "", "wall ms", "CPU ms", "to the first");
+  fmt::print("{:<40}{:>10}{:>8}{:>10}{:>8}{:>8}{:>8}\n", "", "median", "best", "median", "best",
+             "wall", "CPU");
+  for (const Contender& c : contenders) {
+    const auto wall = column(c, &Cost::wall);
+    const auto cpu = column(c, &Cost::cpu);
+    fmt::print("{:<40}{:>10.1f}{:>8.1f}{:>10.1f}{:>8.1f}{:>8.2f}{:>8.2f}\n", c.name,
+               median(wall) * 1e3, best(wall) * 1e3, median(cpu) * 1e3, best(cpu) * 1e3,
+               ratio(c, contenders.front(), &Cost::wall), ratio(c, contenders.front(), &Cost::cpu));
+  }
+}
+
+void print_target(const std::string& what, double figure, Wish wish, double target,
+                  const std::string& unit) {
+  const bool met = wish == Wish::kAtMost ? figure <= target : figure >= target;
+  fmt::print("{:<5}{:<55}{:>9.2f}  {} {:.2f} {}\n", met ? "ok" : "MISS", what, figure,
+             wish == Wish::kAtMost ? "<=" : ">=", target, unit);
+}
+
+}  // namespace tcpvitals::bench
