@@ -31,7 +31,12 @@ Made make_netstat(const KernelSource& source, const CollectorOptions& options) {
   return make_netstat_collector(source, options.netstat_fields);
 }
 
+Made make_connections(const KernelSource& source, const CollectorOptions& options) {
+  return make_connections_collector(source, options.connections);
+}
+
 constexpr std::array kEntries = std::to_array<Entry>({
+    {"connections", make_connections},
     {"snmp", plain<make_snmp_collector>},
     {"snmp6", plain<make_snmp6_collector>},
     {"netstat", make_netstat},

@@ -1,4 +1,4 @@
-// Every /proc collector there is, in one list.
+// Every collector of the host there is, in one list.
 #pragma once
 
 #include <memory>
@@ -9,6 +9,7 @@
 
 #include "base/result.h"
 #include "collectors/collector.h"
+#include "collectors/connections/connections_collector.h"
 #include "collectors/kernel_source.h"
 
 namespace tcpvitals {
@@ -20,6 +21,7 @@ std::span<const std::string_view> collector_names();
 struct CollectorOptions {
   std::vector<std::string> names;  // those to build; each must be in collector_names()
   std::string netstat_fields;      // see make_netstat_collector()
+  ConnectionsOptions connections;
 };
 
 // The collectors of options.names, in the order of the list. `source` must outlive them.

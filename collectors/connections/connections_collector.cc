@@ -2,7 +2,10 @@
 
 #include <algorithm>
 #include <charconv>
+#include <numeric>
 #include <optional>
+
+#include "collectors/snmp.h"
 
 namespace tcpvitals {
 namespace {
@@ -208,12 +211,20 @@ constexpr MetricDesc kWithoutCounters{
     "Connections counted as closed whose final counters the kernel had cleared (zero linger, "
     "disconnect): segments and bytes since their last dump are only in the host's totals."};
 
+constexpr MetricDesc kAttributed{
+    "tcpvitals_attributed_retransmits_ratio",
+    kGauge,
+    "Share of the host's retransmitted segments since the start that is in "
+    "tcp_retransmitted_segments_total of some group; the rest was withheld by the kernel.",
+    {},
+    "/proc/net/snmp TcpRetransSegs"};
+
 constexpr MetricDesc kScalars[] = {
-    kHostConnections,  kListenerLength, kListenerLimit,  kListenerPeak, kSampleAge,
-    kSampleDuration,   kSamplerCpu,     kSamples,        kDumpBytes,    kTracked,
-    kTrackedLimit,     kUntracked,      kTrackerBytes,   kGroups,       kGroupsLimit,
-    kGroupsOverflowed, kEvents,         kEventsLost,     kOverruns,     kEventBuffer,
-    kVanished,         kLateEvents,     kWithoutCounters};
+    kHostConnections,  kListenerLength, kListenerLimit,   kListenerPeak, kSampleAge,
+    kSampleDuration,   kSamplerCpu,     kSamples,         kDumpBytes,    kTracked,
+    kTrackedLimit,     kUntracked,      kTrackerBytes,    kGroups,       kGroupsLimit,
+    kGroupsOverflowed, kEvents,         kEventsLost,      kOverruns,     kEventBuffer,
+    kVanished,         kLateEvents,     kWithoutCounters, kAttributed};
 
 constexpr auto kAllMetrics = [] {
   constexpr MetricDesc kOfGroups[] = {kConnections, kAtStart, kFailures,  kBusy,        kLimited,
@@ -370,10 +381,29 @@ PortRange ephemeral_ports(const KernelSource& kernel) {
   return first.ec == std::errc() && last.ec == std::errc() ? range : PortRange{};
 }
 
+// Tcp: RetransSegs; nothing where it cannot be read (the snmp collector says so).
+std::optional<double> host_retransmits(const KernelSource& kernel) {
+  const auto text = kernel.read("net/snmp");
+  if (!text) return std::nullopt;
+  const auto fields = parse_snmp(*text);
+  if (!fields) return std::nullopt;
+  const auto field = fields->find("TcpRetransSegs");
+  if (field == fields->end()) return std::nullopt;
+  return field->second;
+}
+
+double attributed_retransmits(const Snapshot& s) {
+  return std::accumulate(s.groups.begin(), s.groups.end(), 0.0,
+                         [](double sum, const Snapshot::Group& g) {
+                           return sum + to_double(g.stats.retransmitted_segments);
+                         });
+}
+
 class ConnectionsCollector final : public Collector {
  public:
-  ConnectionsCollector(const KernelSource& kernel, const ConnectionsOptions& options,
-                       Result<DiagSockets> sockets) {
+  ConnectionsCollector(const KernelSource& kernel, const ConnectionsOptions& options)
+      : kernel_(kernel), retransmits_at_start_(host_retransmits(kernel)) {
+    auto sockets = options.open_sockets(options.event_buffer_bytes);
     if (!sockets) {
       open_error_ = std::move(sockets.error());
       return;
@@ -400,10 +430,20 @@ class ConnectionsCollector final : public Collector {
     emit_group_distributions(sink, s);
     emit_listeners(sink, s);
     emit_own(sink, s);
+    emit_attributed(sink, s);
     return {};
   }
 
  private:
+  void emit_attributed(Sink& sink, const Snapshot& s) const {
+    const auto now = host_retransmits(kernel_);
+    if (!now || !retransmits_at_start_) return;
+    const double all = *now - *retransmits_at_start_;
+    sink.add(kAttributed, all > 0 ? attributed_retransmits(s) / all : 1);
+  }
+
+  const KernelSource& kernel_;
+  const std::optional<double> retransmits_at_start_;
   Error open_error_;
   std::unique_ptr<Sampler> sampler_;
 };
@@ -412,13 +452,7 @@ class ConnectionsCollector final : public Collector {
 
 std::unique_ptr<Collector> make_connections_collector(const KernelSource& kernel,
                                                       const ConnectionsOptions& options) {
-  return make_connections_collector(kernel, options, open_diag_sockets(options.event_buffer_bytes));
-}
-
-std::unique_ptr<Collector> make_connections_collector(const KernelSource& kernel,
-                                                      const ConnectionsOptions& options,
-                                                      Result<DiagSockets> sockets) {
-  return std::make_unique<ConnectionsCollector>(kernel, options, std::move(sockets));
+  return std::make_unique<ConnectionsCollector>(kernel, options);
 }
 
 }  // namespace tcpvitals
