@@ -491,26 +491,34 @@ const agent: Row = {
       title: "CPU",
       description: "Cores the agent uses.",
       unit: units.PercentUnit,
-      width: 8,
+      width: 6,
       queries: [["{{instance}}", rate("process_cpu_seconds_total")]],
     }),
     timeseries({
       title: "Memory",
       description: "Resident memory of the agent.",
       unit: units.BytesIEC,
-      width: 8,
+      width: 6,
       queries: [["{{instance}}", gauge("process_resident_memory_bytes")]],
     }),
     timeseries({
       title: "Tracked connections",
       description: "Connections the agent follows from open to close, and how many it may.",
       unit: units.Short,
-      width: 8,
+      width: 6,
       queries: [
         ["{{instance}}", gauge("tcpvitals_tracked_connections")],
         ["limit {{instance}}", gauge("tcpvitals_tracked_connections_limit")],
       ],
       logarithmic: true,
+    }),
+    timeseries({
+      title: "Attributed retransmits",
+      description:
+        "The share of the host's retransmissions that some group accounts for; the kernel withholds the rest.",
+      unit: units.PercentUnit,
+      width: 6,
+      queries: [["{{instance}}", gauge("tcpvitals_attributed_retransmits_ratio")]],
     }),
   ],
 };
