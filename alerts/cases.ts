@@ -280,7 +280,7 @@ export const kCases: Record<string, Case[]> = {
       labels: { collector: "snmp" },
     },
     { kind: "quiet", series: collector(1, 1), at: 30 },
-    { kind: "quiet", series: collector(0, 0), at: 30 }, // this kernel does not have it
+    { kind: "quiet", series: collector(1, 0), at: 30 }, // this kernel does not have it
   ],
   TcpvitalsEventsLost: [
     {

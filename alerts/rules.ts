@@ -232,9 +232,7 @@ tcp_host_memory_limit_bytes{threshold="pressure"}`,
             "No scrape target has the job tcpvitals: service discovery or the scrape configuration lost it.",
         }),
         alert("TcpvitalsCollectorFailed", "warning", {
-          expr: `tcpvitals_collector_success == 0
-unless
-tcpvitals_collector_available == 0`,
+          expr: "tcpvitals_collector_success == 0",
           for: "10m",
           summary: "A collector fails: its metrics are missing.",
           description:
