@@ -1,0 +1,214 @@
+// What the end-to-end tests are made of: the agent, Prometheus and loads, started and stopped by a Lab.
+
+import { spawn, type ChildProcess } from "node:child_process";
+import { once } from "node:events";
+import { chmodSync, copyFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import type { TestContext } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
+import { fileURLToPath } from "node:url";
+
+import { type Exposition, parseExposition } from "./exposition.js";
+import { Network } from "./network.js";
+
+export const kSource = fileURLToPath(new URL("../../../../", import.meta.url)); // from build/js/tests/e2e
+export const kBuild = join(kSource, "build/release");
+const kPrometheus = join(kSource, "build/tools/prometheus/usr/bin");
+
+export const kMetrics = "http://127.0.0.1:10077/metrics";
+
+// Tries until it does not throw; gives up with the last error.
+export async function eventually<T>(seconds: number, attempt: () => T | Promise<T>): Promise<T> {
+  const deadline = Date.now() + seconds * 1000;
+  for (;;) {
+    try {
+      return await attempt();
+    } catch (error) {
+      if (Date.now() > deadline) throw error;
+    }
+    await sleep(50);
+  }
+}
+
+// A child process and all it has said.
+export class Child {
+  stdout = "";
+  stderr = "";
+  private readonly process: ChildProcess;
+  private readonly exited: Promise<unknown>;
+
+  constructor(argv: string[]) {
+    this.process = spawn(argv[0]!, argv.slice(1), { stdio: "pipe" });
+    this.process.stdout!.on("data", (text) => (this.stdout += text));
+    this.process.stderr!.on("data", (text) => (this.stderr += text));
+    this.exited = once(this.process, "close");
+    this.exited.catch(() => {}); // a program that is not there is told by end()
+  }
+
+  get pid(): number {
+    return this.process.pid!;
+  }
+
+  get running(): boolean {
+    return this.process.exitCode === null && this.process.signalCode === null;
+  }
+
+  async ready(): Promise<void> {
+    await eventually(30, () => {
+      if (this.running && !this.stdout.includes('"ready"')) throw new Error("not ready in 30 s");
+    });
+    if (!this.running) throw new Error(`ended too early: ${this.stderr}`);
+  }
+
+  // The exit status, or the signal that ended it.
+  async end(): Promise<number | string> {
+    await this.exited;
+    return this.process.exitCode ?? this.process.signalCode!;
+  }
+
+  closeStdin(): void {
+    this.process.stdin!.end();
+  }
+
+  async stop(signal: NodeJS.Signals = "SIGTERM"): Promise<number | string> {
+    this.process.kill(signal);
+    return this.end();
+  }
+}
+
+export class Agent {
+  constructor(
+    readonly child: Child,
+    private readonly network: Network,
+  ) {}
+
+  text(): string {
+    return this.network.run(["curl", "-sS", "--fail", "--max-time", "10", kMetrics]);
+  }
+
+  scrape(): Exposition {
+    return parseExposition(this.text());
+  }
+}
+
+export class Prometheus {
+  constructor(private readonly network: Network) {}
+
+  private get<T>(path: string, query = ""): T {
+    const url = `http://127.0.0.1:9090/api/v1/${path}`;
+    const reply = this.network.run(["curl", "-sS", "--get", "--data-urlencode", `query=${query}`, url]);
+    return (JSON.parse(reply) as { data: T }).data;
+  }
+
+  // Values of an instant query.
+  query(promql: string): number[] {
+    const { result } = this.get<{ result: { value: [number, string] }[] }>("query", promql);
+    return result.map(({ value }) => Number(value[1]));
+  }
+
+  // "severity state" of each pending or firing alert of that name.
+  alerts(name: string): string[] {
+    const { alerts } = this.get<{ alerts: { labels: Record<string, string>; state: string }[] }>("alerts");
+    return alerts
+      .filter(({ labels }) => labels["alertname"] === name)
+      .map(({ labels, state }) => `${labels["severity"]} ${state}`);
+  }
+}
+
+// Without any privilege, whoever starts it.
+const kNobody =
+  process.getuid!() === 0
+    ? ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+    : ["setpriv", "--securebits=+noroot"];
+const kUnprivileged = [...kNobody, "--inh-caps=-all", "--bounding-set=-all", "--no-new-privs"];
+
+// Owns everything a test starts; all of it ends with the test.
+export class Lab {
+  readonly dir = mkdtempSync(join(tmpdir(), "tcpvitals-"));
+  private readonly children: Child[] = [];
+  private readonly networks: Network[] = [];
+
+  constructor(t?: TestContext) {
+    chmodSync(this.dir, 0o755);
+    t?.after(() => this.close());
+  }
+
+  async close(): Promise<void> {
+    await Promise.all(this.children.filter((c) => c.running).map((c) => c.stop("SIGKILL")));
+    for (const network of this.networks.reverse()) network.close();
+    rmSync(this.dir, { recursive: true });
+  }
+
+  async network(neighbour?: Network): Promise<Network> {
+    const network = await Network.create(neighbour);
+    this.networks.push(network);
+    return network;
+  }
+
+  start(argv: string[]): Child {
+    const child = new Child(argv);
+    this.children.push(child);
+    return child;
+  }
+
+  // A load (see tests/e2e/load.cc), running.
+  load(network: Network, mode: string, options: Record<string, string | number>): Child {
+    const flags = Object.entries(options).flatMap(([name, value]) => [`--${name}`, String(value)]);
+    return this.start([...network.prefix, join(kBuild, "tcp_load"), mode, ...flags]);
+  }
+
+  // A load, done: what it says it did.
+  async runLoad(network: Network, mode: string, options: Record<string, string | number>) {
+    return finished(this.load(network, mode, options));
+  }
+
+  // The agent as uid 65534 without capabilities, or as whoever runs the test; answering.
+  async agent(network: Network, { flags = [] as string[], unprivileged = true } = {}): Promise<Agent> {
+    const program = join(this.dir, "tcpvitals"); // a place that everyone may execute from
+    copyFileSync(join(kBuild, "tcpvitals"), program);
+    const child = this.start([...network.prefix, ...(unprivileged ? kUnprivileged : []), program, ...flags]);
+    const agent = new Agent(child, network);
+    await eventually(5, () => {
+      if (!child.running) throw new Error(`the agent ended: ${child.stderr}`);
+      return agent.scrape();
+    });
+    if (unprivileged) {
+      const status = readFileSync(`/proc/${child.pid}/status`, "utf8");
+      if (!/^CapEff:\t0+$/m.test(status)) throw new Error("the agent has capabilities");
+    }
+    return agent;
+  }
+
+  // Scrapes the agent of the same network every second, with the rules in `rules` every second.
+  async prometheus(network: Network, rules: string): Promise<Prometheus> {
+    writeFileSync(join(this.dir, "rules.yml"), rules);
+    writeFileSync(
+      join(this.dir, "prometheus.yml"),
+      `global: {scrape_interval: 1s, scrape_timeout: 1s, evaluation_interval: 1s}
+rule_files: [rules.yml]
+scrape_configs: [{job_name: tcpvitals, static_configs: [{targets: ["127.0.0.1:10077"]}]}]
+`,
+    );
+    const child = this.start([
+      ...network.prefix,
+      join(kPrometheus, "prometheus"),
+      `--config.file=${this.dir}/prometheus.yml`,
+      `--storage.tsdb.path=${this.dir}/tsdb`,
+      "--web.listen-address=127.0.0.1:9090",
+      "--log.level=warn",
+    ]);
+    await eventually(30, () => {
+      if (!child.running) throw new Error(`Prometheus ended: ${child.stderr}`);
+      return network.run(["curl", "-sS", "--fail", "http://127.0.0.1:9090/-/ready"]);
+    });
+    return new Prometheus(network);
+  }
+}
+
+// Waits for a load that ends by itself: what it says it did.
+export async function finished(load: Child): Promise<Record<string, number>> {
+  const status = await load.end();
+  if (status !== 0) throw new Error(`load: ${status}: ${load.stderr}`);
+  return JSON.parse(load.stdout.trim().split("\n").at(-1)!) as Record<string, number>;
+}
