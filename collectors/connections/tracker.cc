@@ -224,7 +224,7 @@ void Tracker::advance(Connection& c, const SocketRow& row, const TcpInfo& info) 
     c.opened = true;
     ++group.opened;
   }
-  add_counters(c, group, info, fin_received(row.state));
+  add_counters(c, group, info, ends_with_fin(c, row, info));
   if (c.group >= dump_groups_.size()) dump_groups_.resize(c.group + std::size_t{1});
   dump_groups_[c.group].send_queue_bytes += row.send_queue;
   dump_groups_[c.group].receive_queue_bytes += row.receive_queue;
@@ -360,6 +360,14 @@ void Tracker::forget_vanished(TimePoint now) {
 bool Tracker::is_reused(const Connection& c, const SocketRow& row, const TcpInfo& info) {
   return c.remote != remote_hash(row) || info.bytes_sent < c.seen.sent_bytes ||
          info.bytes_received < c.seen.received_bytes;
+}
+
+// The kernel reads the state before the counters: what came last to an open connection may be a FIN
+// that arrived in between. That byte waits until a later dump finds the connection still open.
+bool Tracker::ends_with_fin(Connection& c, const SocketRow& row, const TcpInfo& info) {
+  if (fin_received(row.state)) return true;
+  c.byte_held = info.bytes_received != c.seen.received_bytes + (c.byte_held ? 1 : 0);
+  return c.byte_held;
 }
 
 Tracker::Counters Tracker::read_counters(const TcpInfo& info, bool got_fin) {

@@ -108,8 +108,9 @@ class Tracker {
     TcpState state = TcpState::kClose;
     bool opened : 1 = false;  // counted as opened, or in at_start
     bool rtt_observed : 1 = false;
-    bool missed : 1 = false;    // by the last complete dump
-    bool vanished : 1 = false;  // by two
+    bool missed : 1 = false;     // by the last complete dump
+    bool vanished : 1 = false;   // by two
+    bool byte_held : 1 = false;  // the last byte received is not counted yet: it may be a FIN
   };
   static_assert(sizeof(Connection) == 96);
 
@@ -144,6 +145,7 @@ class Tracker {
   void sweep(TimePoint now);
   void forget_vanished(TimePoint now);
 
+  static bool ends_with_fin(Connection& c, const SocketRow& row, const TcpInfo& info);
   static bool is_reused(const Connection& c, const SocketRow& row, const TcpInfo& info);
   static Counters read_counters(const TcpInfo& info, bool got_fin);
   static void add_difference(GroupStats& group, const Counters& before, const Counters& now);

@@ -492,6 +492,23 @@ TEST_CASE("the byte the kernel counts for a peer's FIN is no payload") {
   CHECK(w.outbound().received_bytes == 150);
 }
 
+TEST_CASE("a FIN that a dump caught before the state had changed is no payload either") {
+  World w;
+  w.dump({});
+  FakeSocket s{};
+  s.info.bytes_received = 100;
+  w.dump({s});
+  w.dump({s});
+  CHECK(w.inbound().received_bytes == 100);  // open at the second look: the last byte was data
+  s.info.bytes_received = 151;               // 50 and a FIN, the row still ESTABLISHED
+  w.dump({s});
+  CHECK(w.inbound().received_bytes == 150);
+  s.state = TcpState::kCloseWait;
+  w.dump({s});
+  w.event(s);
+  CHECK(w.inbound().received_bytes == 150);
+}
+
 TEST_CASE("a connection costs at most 128 bytes, its slot in the index included") {
   World w;
   w.begin();
