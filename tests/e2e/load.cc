@@ -90,6 +90,13 @@ bool take_ticket(std::atomic<std::uint64_t>& left) {
   return n > 0;
 }
 
+// One end of a connection after its last byte. Who sends the first FIN waits for the other's before
+// it closes: orderly for both, and no byte is left to chance.
+void end_orderly(const Fd& fd, bool first) {
+  if (first) shutdown_writing(fd);
+  expect_end(fd);
+}
+
 void churn_server(Churn& churn) {
   const Options& options = churn.options;
   while (take_ticket(churn.to_accept)) {
@@ -97,14 +104,10 @@ void churn_server(Churn& churn) {
     churn.up += receive_bytes(fd, options.up);
     send_bytes(fd, options.down);
     if (options.close == "abort") {
-      char ignored;
-      while (::recv(fd.get(), &ignored, 1, 0) > 0) {
-      }
-      continue;
+      wait_for_reset(fd);
+    } else {
+      end_orderly(fd, options.close == "server" || options.close == "both");
     }
-    if (options.close == "server") continue;
-    if (options.close == "both") shutdown_writing(fd);
-    expect_end(fd);
   }
 }
 
@@ -118,11 +121,9 @@ void churn_client(Churn& churn) {
     churn.down += receive_bytes(fd, options.down);
     if (options.close == "abort") {
       abort_connection(std::move(fd));
-      continue;
+    } else if (options.close != "hangup") {
+      end_orderly(fd, options.close == "client" || options.close == "both");
     }
-    if (options.close == "client") continue;
-    if (options.close == "both") shutdown_writing(fd);
-    expect_end(fd);
   }
 }
 

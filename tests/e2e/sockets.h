@@ -122,6 +122,11 @@ inline void expect_end(const Fd& fd) {
   if (receive_bytes(fd, 1) != 0) die("bytes after the last");
 }
 
+inline void wait_for_reset(const Fd& fd) {
+  char byte;
+  if (::recv(fd.get(), &byte, 1, 0) == 0 || errno != ECONNRESET) die("expected a reset");
+}
+
 // Closes with a reset instead of a FIN.
 inline void abort_connection(Fd fd) {
   const linger zero{1, 0};
