@@ -1,0 +1,274 @@
+#include "exporter/http.h"
+
+#include <civetweb.h>
+#include <fmt/format.h>
+#include <zlib.h>
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <cstring>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "base/log.h"
+#include "exporter/render.h"
+
+namespace tcpvitals {
+namespace {
+
+using namespace std::chrono_literals;
+
+constexpr auto kDefaultTimeout = 10s;
+constexpr auto kMaxTimeout = 120s;
+constexpr unsigned kSpareThreads = 2;  // to say 503, and that we live, while all others scrape
+
+constexpr char kPlain[] = "text/plain; charset=utf-8";
+constexpr char kHtml[] = "text/html; charset=utf-8";
+
+std::string_view trimmed(std::string_view text) {
+  while (!text.empty() && text.front() == ' ') text.remove_prefix(1);
+  while (!text.empty() && text.back() == ' ') text.remove_suffix(1);
+  return text;
+}
+
+// Calls use(piece) for each piece between separators.
+template <typename Use>
+void split(std::string_view text, char separator, Use use) {
+  for (;;) {
+    const auto end = text.find(separator);
+    use(text.substr(0, end));
+    if (end == std::string_view::npos) return;
+    text.remove_prefix(end + 1);
+  }
+}
+
+// Whether an Accept-Encoding header allows gzip: named and not with q=0.
+bool accepts_gzip(const char* header) {
+  bool accepted = false;
+  split(header == nullptr ? "" : header, ',', [&](std::string_view coding) {
+    const auto semicolon = coding.find(';');
+    if (trimmed(coding.substr(0, semicolon)) != "gzip") return;
+    const std::string_view weight =
+        semicolon == std::string_view::npos ? "" : trimmed(coding.substr(semicolon + 1));
+    // q=0, q=0.0 and so on: no. Any other digit makes it more than zero.
+    accepted = weight.empty() || weight.find_first_not_of("q=0.") != std::string_view::npos;
+  });
+  return accepted;
+}
+
+// Level 1: on this text the higher ones cost almost three times as much for a few percent.
+std::string gzip(std::string_view text) {
+  z_stream stream{};
+  constexpr int kGzipFormat = 15 + 16;
+  if (deflateInit2(&stream, 1, Z_DEFLATED, kGzipFormat, 8, Z_DEFAULT_STRATEGY) != Z_OK) return {};
+  std::string packed(deflateBound(&stream, text.size()), '\0');
+  stream.next_in = reinterpret_cast<Bytef*>(const_cast<char*>(text.data()));
+  stream.avail_in = static_cast<uInt>(text.size());
+  stream.next_out = reinterpret_cast<Bytef*>(packed.data());
+  stream.avail_out = static_cast<uInt>(packed.size());
+  deflate(&stream, Z_FINISH);
+  packed.resize(stream.total_out);
+  deflateEnd(&stream);
+  return packed;
+}
+
+std::string url_decoded(std::string_view text) {
+  std::string decoded(text.size() + 1, '\0');
+  const int n = mg_url_decode(text.data(), static_cast<int>(text.size()), decoded.data(),
+                              static_cast<int>(decoded.size()), 1);
+  decoded.resize(static_cast<std::size_t>(std::max(n, 0)));
+  return decoded;
+}
+
+std::vector<std::string> query_values(std::string_view query, std::string_view name) {
+  std::vector<std::string> values;
+  split(query, '&', [&](std::string_view parameter) {
+    const auto equals = parameter.find('=');
+    if (url_decoded(parameter.substr(0, equals)) != name) return;
+    values.push_back(
+        url_decoded(equals == std::string_view::npos ? "" : parameter.substr(equals + 1)));
+  });
+  return values;
+}
+
+// One of at most `limit` places, held while a scrape or page is made.
+class Place {
+ public:
+  Place(std::atomic<unsigned>& taken, unsigned limit) : taken_(taken), ok_(++taken <= limit) {}
+  ~Place() { --taken_; }
+  Place(const Place&) = delete;
+  Place& operator=(const Place&) = delete;
+  bool ok() const { return ok_; }
+
+ private:
+  std::atomic<unsigned>& taken_;
+  const bool ok_;
+};
+
+}  // namespace
+
+struct HttpServer::Request {
+  std::string_view method;
+  std::string_view path;
+  std::string_view query;
+  const char* scrape_timeout;   // the header; null: none
+  const char* accept_encoding;  // the header; null: none
+};
+
+struct HttpServer::Reply {
+  int status = 200;
+  std::string body;
+  const char* content_type = kPlain;
+  const char* headers = "";  // further ones, each with its line end
+};
+
+// The library keeps no exception out of its C: what it calls here must not throw, and out of memory
+// ends the process.
+struct HttpServer::Civet {
+  explicit Civet(HttpServer& s) : server(s) { mg_init_library(MG_FEATURES_DEFAULT); }
+  ~Civet() {
+    if (context != nullptr) mg_stop(context);
+    mg_exit_library();
+  }
+
+  static Civet& of(const mg_connection* connection) {
+    return *static_cast<Civet*>(mg_get_user_data(mg_get_context(connection)));
+  }
+
+  static int on_message(const mg_connection* connection, const char* message) noexcept {
+    Civet& civet = of(connection);
+    const std::lock_guard lock(civet.mutex);
+    if (civet.first_message.empty()) civet.first_message = message;
+    log_debug("http", {{"message", message}});
+    return 1;
+  }
+
+  static int on_request(mg_connection* connection) noexcept {
+    const mg_request_info& info = *mg_get_request_info(connection);
+    const Request request{info.request_method, info.local_uri,
+                          info.query_string == nullptr ? "" : info.query_string,
+                          mg_get_header(connection, "X-Prometheus-Scrape-Timeout-Seconds"),
+                          mg_get_header(connection, "Accept-Encoding")};
+    Reply reply = of(connection).server.answer(request);
+    std::string head = fmt::format(
+        "HTTP/1.1 {} {}\r\nContent-Type: {}\r\nContent-Length: {}\r\nConnection: close\r\n"
+        "Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n{}\r\n",
+        reply.status, mg_get_response_code_text(connection, reply.status), reply.content_type,
+        reply.body.size(), reply.headers);
+    if (request.method == "HEAD") reply.body.clear();
+    mg_write(connection, head.data(), head.size());
+    mg_write(connection, reply.body.data(), reply.body.size());
+    return reply.status;
+  }
+
+  HttpServer& server;
+  mg_context* context = nullptr;
+  std::mutex mutex;
+  std::string first_message;  // what start-up complained about
+};
+
+HttpServer::HttpServer(HttpOptions options, Scrape& scrape)
+    : options_(std::move(options)), scrape_(scrape), civet_(std::make_unique<Civet>(*this)) {}
+
+HttpServer::~HttpServer() = default;
+
+Result<std::unique_ptr<HttpServer>> HttpServer::start(HttpOptions options, Scrape& scrape) {
+  std::unique_ptr<HttpServer> server(new HttpServer(std::move(options), scrape));
+  if (auto listening = server->listen(); !listening) return std::move(listening.error());
+  return server;
+}
+
+Result<void> HttpServer::listen() {
+  if (!options_.listen.address.is_v4()) return Error{"the metrics port speaks IPv4 only"};
+  const std::string address = to_string(options_.listen);
+  const std::string threads = std::to_string(options_.max_requests + kSpareThreads);
+  const std::array settings{"listening_ports",
+                            address.c_str(),
+                            "num_threads",
+                            threads.c_str(),
+                            "max_request_size",
+                            "8192",
+                            "tcp_nodelay",
+                            "1",
+                            "enable_keep_alive",
+                            "no",
+                            "request_timeout_ms",
+                            "5000",
+                            static_cast<const char*>(nullptr)};
+  mg_callbacks callbacks{};
+  callbacks.log_message = Civet::on_message;
+  callbacks.begin_request = Civet::on_request;
+  civet_->context = mg_start(&callbacks, civet_.get(), const_cast<const char**>(settings.data()));
+  if (civet_->context == nullptr) return Error{civet_->first_message};
+  mg_server_port port{};
+  if (mg_get_server_ports(civet_->context, 1, &port) == 1) {
+    options_.listen.port = static_cast<std::uint16_t>(port.port);
+  }
+  return {};
+}
+
+HttpServer::Reply HttpServer::answer(const Request& request) {
+  const bool is_metrics = request.path == options_.metrics_path;
+  const bool is_page = request.path == "/";
+  const bool is_healthy = request.path == "/-/healthy";
+  const bool is_ready = request.path == "/-/ready";
+  if (!is_metrics && !is_page && !is_healthy && !is_ready) {
+    return {.status = 404, .body = "not here: try / or " + options_.metrics_path + "\n"};
+  }
+  if (request.method != "GET" && request.method != "HEAD") {
+    return {.status = 405, .body = "only GET and HEAD\n", .headers = "Allow: GET, HEAD\r\n"};
+  }
+  if (is_healthy) return {.body = "healthy\n"};
+  if (is_ready) {
+    if (ready_) return {.body = "ready\n"};
+    return {.status = 503, .body = "not ready: starting or shutting down\n"};
+  }
+  const Place place(in_flight_, options_.max_requests);
+  if (!place.ok()) {
+    return {.status = 503,
+            .body = fmt::format("{} requests are under way already\n", options_.max_requests)};
+  }
+  return is_metrics ? answer_metrics(request) : answer_page();
+}
+
+HttpServer::Reply HttpServer::answer_metrics(const Request& request) {
+  const TimePoint deadline = Clock::now() + scrape_budget(request.scrape_timeout);
+  const auto selection = scrape_.select(query_values(request.query, "collect[]"),
+                                        query_values(request.query, "exclude[]"));
+  if (!selection) return {.status = 400, .body = selection.error().message + "\n"};
+  std::string text = render_text(scrape_.run(deadline, *selection).families, last_size_);
+  last_size_ = text.size();
+  Reply reply{.body = {}, .content_type = kTextContentType, .headers = "Vary: Accept-Encoding\r\n"};
+  if (accepts_gzip(request.accept_encoding)) {
+    reply.headers = "Vary: Accept-Encoding\r\nContent-Encoding: gzip\r\n";
+    text = gzip(text);
+  }
+  reply.body = std::move(text);
+  return reply;
+}
+
+HttpServer::Reply HttpServer::answer_page() {
+  const ScrapeResult scrape = scrape_.run(Clock::now() + scrape_budget(nullptr));
+  return {.body = render_page(options_.facts, options_.metrics_path, scrape,
+                              window_.advance(Clock::now(), scrape)),
+          .content_type = kHtml,
+          .headers = "Content-Security-Policy: default-src 'none'; style-src 'unsafe-inline'\r\n"};
+}
+
+Clock::duration scrape_budget(const char* timeout_header) {
+  double timeout = seconds(kDefaultTimeout);
+  if (timeout_header != nullptr) {
+    const std::string_view text = trimmed(timeout_header);
+    double asked = 0;
+    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), asked);
+    if (error == std::errc() && end == text.data() + text.size() && asked > 0) {
+      timeout = std::min(asked, seconds(kMaxTimeout));
+    }
+  }
+  const double budget = timeout - std::min(0.5, timeout / 10);
+  return std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(budget));
+}
+
+}  // namespace tcpvitals

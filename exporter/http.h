@@ -1,0 +1,65 @@
+// HttpServer: /metrics, the page at /, /-/healthy and /-/ready.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <memory>
+#include <mutex>
+#include <string>
+
+#include "base/ip.h"
+#include "base/result.h"
+#include "exporter/page.h"
+#include "exporter/scrape.h"
+
+namespace tcpvitals {
+
+struct HttpOptions {
+  Endpoint listen;  // IPv4; port 0: any
+  std::string metrics_path = "/metrics";
+  unsigned max_requests = 40;  // scrapes and page views at once; one more is answered 503
+  PageFacts facts;
+};
+
+// Threads: a fixed pool, one thread per request at a time, and no keep-alive, so an idle client
+// holds none. Bounds: 8 KiB of request line and headers, 5 s to send them. `scrape` must outlive
+// the server. Failure: start() when the address cannot be listened on.
+class HttpServer {
+ public:
+  static Result<std::unique_ptr<HttpServer>> start(HttpOptions options, Scrape& scrape);
+  // Stops accepting, waits for the answers under way.
+  ~HttpServer();
+  HttpServer(const HttpServer&) = delete;
+  HttpServer& operator=(const HttpServer&) = delete;
+
+  // Where it listens, with the port it was given.
+  const Endpoint& endpoint() const { return options_.listen; }
+
+  // What /-/ready says: false at first.
+  void set_ready(bool ready) { ready_ = ready; }
+
+ private:
+  struct Civet;  // the HTTP library, which only http.cc knows
+  struct Request;
+  struct Reply;
+
+  HttpServer(HttpOptions options, Scrape& scrape);
+  Result<void> listen();
+  Reply answer(const Request& request);
+  Reply answer_metrics(const Request& request);
+  Reply answer_page();
+
+  HttpOptions options_;
+  Scrape& scrape_;
+  std::atomic<bool> ready_ = false;
+  std::atomic<unsigned> in_flight_ = 0;
+  std::atomic<std::size_t> last_size_ = 0;  // of the rendered metrics
+  RatioWindow window_;
+  std::unique_ptr<Civet> civet_;  // last: its threads use everything above
+};
+
+// How long a scrape may take by the header X-Prometheus-Scrape-Timeout-Seconds (null: none came): a
+// little less than the scraper waits, so that a late collector costs its own samples only.
+Clock::duration scrape_budget(const char* timeout_header);
+
+}  // namespace tcpvitals

@@ -1,0 +1,484 @@
+#include "exporter/page.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <iterator>
+#include <limits>
+#include <map>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+namespace tcpvitals {
+namespace {
+
+using prometheus::ClientMetric;
+using prometheus::MetricFamily;
+using Outcome = CollectorReport::Outcome;
+
+constexpr std::size_t kRows = 12;  // of one table: what needs more belongs in a dashboard
+constexpr double kWarnRatio = 0.01;
+constexpr double kCriticalRatio = 0.05;
+
+constexpr std::string_view kHead = R"(<!doctype html>
+<html lang="en"><head><meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="refresh" content="10">
+<style>
+:root { color-scheme: light dark; --bg: #f6f7f9; --card: #fff; --line: #e3e6ea; --text: #1c2127;
+  --mute: #67707c; --accent: #2f6fde; --track: #e9ecf1; --good: #1c8a4e; --warn: #b26a00; --bad: #c9302c; }
+@media (prefers-color-scheme: dark) { :root { --bg: #121519; --card: #1a1f25; --line: #2a3038;
+  --text: #e4e8ed; --mute: #929ca9; --accent: #6aa1ff; --track: #272d36; --good: #4fc483; --warn: #f0ad4e;
+  --bad: #ff7b72; } }
+* { box-sizing: border-box }
+body { margin: 0; background: var(--bg); color: var(--text);
+  font: 15px/1.45 system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", sans-serif }
+main { max-width: 1080px; margin: 0 auto; padding: 28px 20px 40px }
+header { display: flex; flex-wrap: wrap; align-items: baseline; gap: 4px 14px; margin-bottom: 20px }
+h1 { font-size: 22px; margin: 0; letter-spacing: -.01em }
+h2 { font-size: 14px; margin: 0 0 12px; font-weight: 600 }
+h2 small { font-weight: 400; color: var(--mute); margin-left: 8px; font-size: 13px }
+a { color: var(--accent); text-decoration: none } a:hover { text-decoration: underline }
+nav { margin-left: auto; display: flex; gap: 16px }
+.mute { color: var(--mute) }
+.cards { display: grid; gap: 14px; grid-template-columns: repeat(auto-fit, minmax(220px, 1fr)) }
+section, .card { background: var(--card); border: 1px solid var(--line); border-radius: 10px; padding: 16px 18px }
+section { margin-top: 14px; overflow-x: auto }
+.card .name { color: var(--mute); font-size: 13px }
+.card .value { font-size: 30px; font-weight: 600; letter-spacing: -.02em; line-height: 1.25 }
+.card .note { color: var(--mute); font-size: 13px }
+.good { color: var(--good) } .warn { color: var(--warn) } .bad { color: var(--bad) }
+.columns { display: grid; gap: 0 14px; grid-template-columns: repeat(auto-fit, minmax(330px, 1fr)) }
+table { width: 100%; border-collapse: collapse; font-variant-numeric: tabular-nums }
+th { text-align: right; font-weight: 500; font-size: 13px; color: var(--mute); padding: 0 0 6px 14px; white-space: nowrap }
+td { text-align: right; padding: 5px 0 5px 14px; border-top: 1px solid var(--line); white-space: nowrap }
+th:first-child, td:first-child, .left { text-align: left; padding-left: 0 }
+td.left, th.left { padding-left: 14px }
+td.wrap { white-space: normal }
+.bar { display: block; height: 8px; border-radius: 4px; background: var(--track); min-width: 90px }
+.bar i { display: block; height: 100%; border-radius: 4px; background: var(--accent) }
+td.fill { width: 45% }
+.dot { display: inline-block; width: 8px; height: 8px; border-radius: 50%; margin-right: 8px; background: currentColor }
+footer { margin-top: 18px; font-size: 13px; color: var(--mute) }
+</style>
+)";
+
+template <typename... Args>
+void put(std::string& out, fmt::format_string<Args...> format, Args&&... args) {
+  fmt::format_to(std::back_inserter(out), format, std::forward<Args>(args)...);
+}
+
+std::string escaped(std::string_view text) {
+  std::string out;
+  for (const char c : text) {
+    switch (c) {
+      case '&':
+        out += "&amp;";
+        break;
+      case '<':
+        out += "&lt;";
+        break;
+      case '>':
+        out += "&gt;";
+        break;
+      case '"':
+        out += "&quot;";
+        break;
+      default:
+        out += c;
+    }
+  }
+  return out;
+}
+
+std::string humanized_count(double value) {
+  if (value >= 1e9) return fmt::format("{:.2f} G", value / 1e9);
+  if (value >= 1e6) return fmt::format("{:.2f} M", value / 1e6);
+  std::string digits = fmt::format("{:.0f}", value);
+  for (std::size_t i = digits.size(); i > 3; i -= 3) digits.insert(i - 3, ",");
+  return digits;
+}
+
+std::string humanized_seconds(double s) {
+  if (std::isnan(s)) return "–";
+  if (s < 0.001) return fmt::format("{:.0f} µs", s * 1e6);
+  if (s < 0.01) return fmt::format("{:.1f} ms", s * 1e3);
+  if (s < 1) return fmt::format("{:.0f} ms", s * 1e3);
+  if (s < 100) return fmt::format("{:.1f} s", s);
+  return fmt::format("{:.0f} min", s / 60);
+}
+
+std::string humanized_bytes(double bytes) {
+  const char* unit = "B";
+  for (const char* larger : {"kB", "MB", "GB", "TB"}) {
+    if (bytes < 1000) break;
+    bytes /= 1000;
+    unit = larger;
+  }
+  return fmt::format("{:.{}f} {}", bytes, bytes < 10 && *unit != 'B' ? 1 : 0, unit);
+}
+
+std::string percent(double ratio) {
+  return std::isnan(ratio) ? "–" : fmt::format("{:.2f} %", ratio * 100);
+}
+
+const char* severity(double ratio) {
+  if (ratio >= kCriticalRatio) return "bad";
+  return ratio >= kWarnRatio ? "warn" : "";
+}
+
+double ratio_of(double part, double whole) {
+  return whole > 0 ? part / whole : std::numeric_limits<double>::quiet_NaN();
+}
+
+const MetricFamily* find(const ScrapeResult& scrape, std::string_view name) {
+  const auto& families = scrape.families;
+  const auto found = std::lower_bound(families.begin(), families.end(), name,
+                                      [](const auto& f, std::string_view n) { return f.name < n; });
+  return found != families.end() && found->name == name ? &*found : nullptr;
+}
+
+std::string_view label(const ClientMetric& metric, std::string_view name) {
+  for (const auto& l : metric.label) {
+    if (l.name == name) return l.value;
+  }
+  return {};
+}
+
+double value_of(const MetricFamily& family, const ClientMetric& metric) {
+  return family.type == prometheus::MetricType::Counter ? metric.counter.value : metric.gauge.value;
+}
+
+// Calls use(sample, value) for every sample of the named counter or gauge, if it is there.
+template <typename Use>
+void for_each(const ScrapeResult& scrape, std::string_view name, Use use) {
+  const MetricFamily* family = find(scrape, name);
+  if (family == nullptr) return;
+  for (const ClientMetric& metric : family->metric) use(metric, value_of(*family, metric));
+}
+
+std::optional<double> sum(const ScrapeResult& scrape, std::string_view name) {
+  if (find(scrape, name) == nullptr) return std::nullopt;
+  double total = 0;
+  for_each(scrape, name, [&](const ClientMetric&, double v) { total += v; });
+  return total;
+}
+
+// A histogram as read back from cumulative buckets, added up over groups that share their bounds.
+class Distribution {
+ public:
+  void add(const ClientMetric::Histogram& h) {
+    if (buckets_.empty()) {
+      buckets_ = h.bucket;
+      return;
+    }
+    for (std::size_t i = 0; i < std::min(buckets_.size(), h.bucket.size()); ++i) {
+      buckets_[i].cumulative_count += h.bucket[i].cumulative_count;
+    }
+  }
+
+  // Interpolated within its bucket, as PromQL's histogram_quantile does. NaN: nothing observed.
+  double quantile(double q) const {
+    if (buckets_.empty() || buckets_.back().cumulative_count == 0) {
+      return std::numeric_limits<double>::quiet_NaN();
+    }
+    const double rank = q * static_cast<double>(buckets_.back().cumulative_count);
+    double lower_bound = 0;
+    double below = 0;
+    for (const auto& b : buckets_) {
+      const auto count = static_cast<double>(b.cumulative_count);
+      if (count >= rank) {
+        if (std::isinf(b.upper_bound) || count == below) return lower_bound;
+        return lower_bound + (b.upper_bound - lower_bound) * (rank - below) / (count - below);
+      }
+      lower_bound = b.upper_bound;
+      below = count;
+    }
+    return lower_bound;
+  }
+
+ private:
+  std::vector<ClientMetric::Bucket> buckets_;
+};
+
+// One row of the services table: all peers of one direction and port.
+struct Service {
+  double established = 0;
+  double sockets = 0;
+  double opened = 0;
+  double data_segments = 0;
+  double retransmitted = 0;
+  Distribution rtt;
+};
+
+using Services = std::map<std::pair<std::string, std::string>, Service>;  // direction, port
+
+Services services_of(const ScrapeResult& scrape) {
+  Services services;
+  const auto of = [&](const ClientMetric& m) -> Service& {
+    return services[{std::string(label(m, "direction")), std::string(label(m, "port"))}];
+  };
+  for_each(scrape, "tcp_connections", [&](const ClientMetric& m, double v) {
+    of(m).sockets += v;
+    if (label(m, "state") == "established") of(m).established += v;
+  });
+  for_each(scrape, "tcp_connections_opened_total",
+           [&](const ClientMetric& m, double v) { of(m).opened += v; });
+  for_each(scrape, "tcp_data_segments_sent_total",
+           [&](const ClientMetric& m, double v) { of(m).data_segments += v; });
+  for_each(scrape, "tcp_retransmitted_segments_total",
+           [&](const ClientMetric& m, double v) { of(m).retransmitted += v; });
+  for_each(scrape, "tcp_rtt_seconds",
+           [&](const ClientMetric& m, double) { of(m).rtt.add(m.histogram); });
+  return services;
+}
+
+struct Queue {
+  std::string address;
+  std::string port;
+  double length = 0;
+  double peak = 0;
+  double limit = 0;
+
+  double fill() const { return limit > 0 ? peak / limit : 0; }
+};
+
+// The fullest first.
+std::vector<Queue> queues_of(const ScrapeResult& scrape) {
+  std::map<std::pair<std::string_view, std::string_view>, Queue> by_listener;
+  const auto read = [&](std::string_view name, double Queue::*member) {
+    for_each(scrape, name, [&](const ClientMetric& m, double v) {
+      Queue& queue = by_listener[{label(m, "address"), label(m, "port")}];
+      queue.address = label(m, "address");
+      queue.port = label(m, "port");
+      queue.*member = v;
+    });
+  };
+  read("tcp_listener_queue_length", &Queue::length);
+  read("tcp_listener_queue_peak", &Queue::peak);
+  read("tcp_listener_queue_limit", &Queue::limit);
+  std::vector<Queue> queues;
+  for (auto& [key, queue] : by_listener) queues.push_back(std::move(queue));
+  std::stable_sort(queues.begin(), queues.end(),
+                   [](const Queue& a, const Queue& b) { return a.fill() > b.fill(); });
+  return queues;
+}
+
+void put_card(std::string& out, std::string_view name, std::string_view value,
+              std::string_view severity_class, std::string_view note) {
+  put(out,
+      "<div class=\"card\"><div class=\"name\">{}</div><div class=\"value {}\">{}</div>"
+      "<div class=\"note\">{}</div></div>\n",
+      name, severity_class, value, note);
+}
+
+void put_bar(std::string& out, double share) {
+  put(out, "<span class=\"bar\"><i style=\"width:{:.1f}%\"></i></span>",
+      100 * std::clamp(share, 0.0, 1.0));
+}
+
+void put_connections_card(std::string& out, const ScrapeResult& scrape) {
+  const auto all = sum(scrape, "tcp_host_connections");
+  if (!all) return;
+  double established = 0;
+  double listening = 0;
+  for_each(scrape, "tcp_host_connections", [&](const ClientMetric& m, double v) {
+    if (label(m, "state") == "established") established = v;
+    if (label(m, "state") == "listen") listening = v;
+  });
+  put_card(out, "Established connections", humanized_count(established), "",
+           fmt::format("{} sockets in all, {} of them listening", humanized_count(*all),
+                       humanized_count(listening)));
+}
+
+void put_retransmits_card(std::string& out, const ScrapeResult& scrape,
+                          const std::optional<RetransmitRatio>& recent) {
+  const auto sent = sum(scrape, "tcp_host_segments_sent_total");
+  const auto retransmitted = sum(scrape, "tcp_host_segments_retransmitted_total");
+  if (!sent || !retransmitted) return;
+  const double since_boot = ratio_of(*retransmitted, *sent);
+  const double shown = recent ? recent->ratio : since_boot;
+  put_card(out, "Retransmitted segments", percent(shown), severity(shown),
+           recent ? fmt::format("of those sent in the last {}; {} since boot",
+                                humanized_seconds(recent->over_seconds), percent(since_boot))
+                  : "of those sent since boot");
+}
+
+void put_rtt_card(std::string& out, const ScrapeResult& scrape) {
+  const MetricFamily* family = find(scrape, "tcp_rtt_seconds");
+  if (family == nullptr) return;
+  Distribution all;
+  for (const ClientMetric& m : family->metric) all.add(m.histogram);
+  put_card(
+      out, "Round trip, median", humanized_seconds(all.quantile(0.5)), "",
+      fmt::format("99 % below {}, since the agent's start", humanized_seconds(all.quantile(0.99))));
+}
+
+void put_queue_card(std::string& out, const std::vector<Queue>& queues) {
+  if (queues.empty()) return;
+  const Queue& fullest = queues.front();
+  const char* color = fullest.fill() >= 1 ? "bad" : fullest.fill() >= 0.8 ? "warn" : "";
+  put_card(out, "Fullest accept queue", percent(fullest.fill()), color,
+           fmt::format("port {}: {} of {} at its peak of the last minute", escaped(fullest.port),
+                       humanized_count(fullest.peak), humanized_count(fullest.limit)));
+}
+
+void put_states(std::string& out, const ScrapeResult& scrape) {
+  const auto all = sum(scrape, "tcp_host_connections");
+  if (!all) return;
+  put(out, "<section><h2>Sockets by state</h2><table>\n");
+  for_each(scrape, "tcp_host_connections", [&](const ClientMetric& m, double v) {
+    put(out, "<tr{}><td>{}</td><td class=\"fill\">", v == 0 ? " class=\"mute\"" : "",
+        escaped(label(m, "state")));
+    put_bar(out, *all > 0 ? v / *all : 0);
+    put(out, "</td><td>{}</td></tr>\n", humanized_count(v));
+  });
+  put(out, "</table></section>\n");
+}
+
+void put_services(std::string& out, const ScrapeResult& scrape) {
+  const Services services = services_of(scrape);
+  if (services.empty()) return;
+  std::vector<Services::const_iterator> order;
+  for (auto it = services.begin(); it != services.end(); ++it) order.push_back(it);
+  std::stable_sort(order.begin(), order.end(), [](const auto& a, const auto& b) {
+    const Service& x = a->second;
+    const Service& y = b->second;
+    return std::pair(x.sockets, x.opened) > std::pair(y.sockets, y.opened);
+  });
+  const std::size_t shown = std::min(order.size(), kRows);
+  put(out,
+      "<section><h2>Busiest services<small>counters since the agent's start{}</small></h2><table>"
+      "<tr><th>Port</th><th class=\"left\">Direction</th><th>Established</th><th>Opened</th>"
+      "<th>Data segments</th><th>Retransmitted</th><th>RTT median</th><th>RTT 99 %</th></tr>\n",
+      shown < order.size() ? fmt::format("; {} of {}", shown, order.size()) : "");
+  for (std::size_t i = 0; i < shown; ++i) {
+    const auto& [key, s] = *order[i];
+    const double ratio = ratio_of(s.retransmitted, s.data_segments);
+    put(out,
+        "<tr><td>{}</td><td class=\"left\">{}</td><td>{}</td><td>{}</td><td>{}</td>"
+        "<td class=\"{}\">{}</td><td>{}</td><td>{}</td></tr>\n",
+        escaped(key.second), escaped(key.first), humanized_count(s.established),
+        humanized_count(s.opened), humanized_count(s.data_segments), severity(ratio),
+        percent(ratio), humanized_seconds(s.rtt.quantile(0.5)),
+        humanized_seconds(s.rtt.quantile(0.99)));
+  }
+  put(out, "</table></section>\n");
+}
+
+void put_queues(std::string& out, const std::vector<Queue>& queues) {
+  if (queues.empty()) return;
+  put(out,
+      "<section><h2>Accept queues<small>peak of the last minute</small></h2><table>"
+      "<tr><th>Listener</th><th></th><th>Now</th><th>Peak</th><th>Limit</th></tr>\n");
+  for (std::size_t i = 0; i < std::min(queues.size(), kRows); ++i) {
+    const Queue& q = queues[i];
+    const bool v6 = q.address.find(':') != std::string::npos;
+    put(out, "<tr><td>{}{}{}:{}</td><td class=\"fill\">", v6 ? "[" : "", escaped(q.address),
+        v6 ? "]" : "", escaped(q.port));
+    put_bar(out, q.fill());
+    put(out, "</td><td>{}</td><td>{}</td><td>{}</td></tr>\n", humanized_count(q.length),
+        humanized_count(q.peak), humanized_count(q.limit));
+  }
+  put(out, "</table></section>\n");
+}
+
+void put_server(std::string& out, const PageFacts& facts, const ScrapeResult& scrape) {
+  const MetricFamily* live = find(scrape, "tcp_server_connections");
+  if (live == nullptr) return;
+  const auto total = [&](std::string_view name) { return sum(scrape, name).value_or(0); };
+  Distribution rtt;
+  if (const MetricFamily* family = find(scrape, "tcp_server_rtt_seconds")) {
+    for (const ClientMetric& m : family->metric) rtt.add(m.histogram);
+  }
+  const double ratio = ratio_of(total("tcp_server_retransmitted_segments_total"),
+                                total("tcp_server_data_segments_sent_total"));
+  put(out,
+      "<section><h2>Embedded server<small>echo on {}</small></h2><table>"
+      "<tr><th>Live</th><th>Accepted</th><th>Received</th><th>Sent</th><th>Retransmitted</th>"
+      "<th>RTT median</th></tr>\n"
+      "<tr><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td class=\"{}\">{}</td><td>{}</td></tr>"
+      "</table></section>\n",
+      escaped(facts.server_address), humanized_count(total("tcp_server_connections")),
+      humanized_count(total("tcp_server_connections_accepted_total")),
+      humanized_bytes(total("tcp_server_received_bytes_total")),
+      humanized_bytes(total("tcp_server_sent_bytes_total")), severity(ratio), percent(ratio),
+      humanized_seconds(rtt.quantile(0.5)));
+}
+
+void put_collectors(std::string& out, const ScrapeResult& scrape) {
+  put(out,
+      "<section><h2>Collectors</h2><table><tr><th>Name</th><th class=\"left\">Outcome</th>"
+      "<th class=\"left\"></th><th>Series</th><th>Took</th></tr>\n");
+  for (const CollectorReport& r : scrape.reports) {
+    const auto [color, word] = r.outcome == Outcome::kOk       ? std::pair("good", "ok")
+                               : r.outcome == Outcome::kAbsent ? std::pair("mute", "absent")
+                                                               : std::pair("bad", "failed");
+    put(out,
+        "<tr><td>{}</td><td class=\"left\"><span class=\"{}\"><span class=\"dot\"></span>{}</span>"
+        "</td><td class=\"left wrap mute\">{}</td><td>{}</td><td>{}</td></tr>\n",
+        escaped(r.collector), color, word, escaped(r.message),
+        humanized_count(static_cast<double>(r.series)), humanized_seconds(r.duration_seconds));
+  }
+  put(out, "</table></section>\n");
+}
+
+}  // namespace
+
+std::optional<RetransmitRatio> RatioWindow::advance(TimePoint now, const ScrapeResult& scrape) {
+  const auto sent = sum(scrape, "tcp_host_segments_sent_total");
+  const auto retransmitted = sum(scrape, "tcp_host_segments_retransmitted_total");
+  if (!sent || !retransmitted) return std::nullopt;
+  const std::lock_guard lock(mutex_);
+  if (!points_.empty() &&
+      (*sent < points_.back().sent || *retransmitted < points_.back().retransmitted)) {
+    points_.clear();
+  }
+  while (points_.size() > 1 && now - points_[1].time >= std::chrono::minutes(1)) {
+    points_.pop_front();
+  }
+  std::optional<RetransmitRatio> result;
+  if (!points_.empty() && now - points_.front().time >= std::chrono::seconds(1)) {
+    const Point& then = points_.front();
+    const double segments = *sent - then.sent;
+    result = {segments > 0 ? (*retransmitted - then.retransmitted) / segments : 0,
+              seconds(now - then.time)};
+  }
+  if (points_.empty() || now - points_.back().time >= std::chrono::seconds(1)) {
+    points_.push_back({now, *sent, *retransmitted});
+  }
+  return result;
+}
+
+std::string render_page(const PageFacts& facts, std::string_view metrics_path,
+                        const ScrapeResult& scrape, const std::optional<RetransmitRatio>& recent) {
+  const std::vector<Queue> queues = queues_of(scrape);
+  std::string out(kHead);
+  put(out, "<title>{0} · tcpvitals</title></head><body><main>\n<header><h1>{0}</h1>",
+      escaped(facts.host));
+  put(out,
+      "<span class=\"mute\">TCP vital signs</span><nav><a href=\"{}\">metrics</a>"
+      "<a href=\"/-/healthy\">healthy</a><a href=\"/-/ready\">ready</a></nav></header>\n",
+      escaped(metrics_path));
+  put(out, "<div class=\"cards\">\n");
+  put_connections_card(out, scrape);
+  put_retransmits_card(out, scrape, recent);
+  put_rtt_card(out, scrape);
+  put_queue_card(out, queues);
+  put(out, "</div>\n");
+  put_services(out, scrape);
+  put(out, "<div class=\"columns\">\n");
+  put_states(out, scrape);
+  put_queues(out, queues);
+  put(out, "</div>\n");
+  put_server(out, facts, scrape);
+  put_collectors(out, scrape);
+  put(out, "<footer>tcpvitals {} · this page renews itself every 10 seconds</footer>\n",
+      escaped(facts.version));
+  put(out, "</main></body></html>\n");
+  return out;
+}
+
+}  // namespace tcpvitals
