@@ -1,6 +1,101 @@
-#include <cstdio>
+// The program: builds every part, hands each what it needs, and waits for a signal.
+#include <fmt/format.h>
+#include <signal.h>
+#include <unistd.h>
 
-int main() {
-  std::puts("tcpvitals");
+#include <cstdio>
+#include <cstdlib>
+#include <exception>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "agent/options.h"
+#include "base/log.h"
+#include "collectors/all.h"
+#include "exporter/http.h"
+#include "exporter/scrape.h"
+#include "version.h"
+
+namespace {
+
+using namespace tcpvitals;
+using namespace std::chrono_literals;
+
+constexpr auto kFirstScrape = 5s;
+constexpr auto kLastCollector = 2s;
+constexpr char kOtherPort[] = "; choose another address or port, or stop what uses this one";
+
+int refuse(const std::string& message) {
+  fmt::print(stderr, "tcpvitals: {}\n", message);
+  return 2;
+}
+
+std::string host_name() {
+  char name[256] = {};
+  return ::gethostname(name, sizeof name - 1) == 0 ? name : "localhost";
+}
+
+// Before the first thread, so that all inherit it and the signals wait for main.
+sigset_t block_signals() {
+  ::signal(SIGPIPE, SIG_IGN);
+  sigset_t signals;
+  ::sigemptyset(&signals);
+  ::sigaddset(&signals, SIGTERM);
+  ::sigaddset(&signals, SIGINT);
+  ::pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+  return signals;
+}
+
+int run(const Options& options) {
+  configure_log(options.log_level, options.log_format);
+  const sigset_t signals = block_signals();
+
+  const ProcSource proc(options.procfs);
+  auto collectors = make_collectors(proc, options.collectors);
+  if (!collectors) return refuse("--collector.netstat.fields: " + collectors.error().message);
+
+  std::vector<Collector*> pointers;
+  for (const auto& collector : *collectors) pointers.push_back(collector.get());
+  Scrape scrape(pointers, {.version = TCPVITALS_VERSION});
+
+  HttpOptions http_options{
+      .listen = options.web_address,
+      .metrics_path = options.metrics_path,
+      .max_requests = options.max_requests,
+      .facts = {.host = host_name(), .version = TCPVITALS_VERSION, .server_address = {}}};
+  auto http = HttpServer::start(std::move(http_options), scrape);
+  if (!http) return refuse("--web.listen-address: " + http.error().message + kOtherPort);
+
+  const std::string base = "http://" + to_string((*http)->endpoint());
+  log_info("metrics", {{"url", base + options.metrics_path}});
+  log_info("page", {{"url", base + "/"}});
+
+  scrape.run(Clock::now() + kFirstScrape);
+  (*http)->set_ready(true);
+  int signal = 0;
+  ::sigwait(&signals, &signal);
+  log_info("stopping", {{"signal", ::strsignal(signal)}});
+  (*http)->set_ready(false);
+  http->reset();
+  if (!scrape.wait_idle(Clock::now() + kLastCollector)) {
+    log_warn("a collector hangs; leaving without it");
+    std::_Exit(0);
+  }
   return 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  const char* hint = "; see tcpvitals --help";
+  try {
+    const Options options = parse_options(argc, argv);
+    hint = "";
+    if (options.answer.empty()) return run(options);
+    fmt::print("{}", options.answer);
+    return 0;
+  } catch (const std::exception& e) {
+    return refuse(e.what() + std::string(hint));
+  }
 }

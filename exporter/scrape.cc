@@ -55,9 +55,16 @@ constexpr auto& kSuccess = kMetrics[3];
 constexpr auto& kSeries = kMetrics[4];
 constexpr auto& kSeriesDropped = kMetrics[5];
 
+void sort_samples(MetricFamily& family) {
+  const auto less = [](const ClientMetric& a, const ClientMetric& b) { return a.label < b.label; };
+  auto& samples = family.metric;
+  if (!std::is_sorted(samples.begin(), samples.end(), less)) {
+    std::sort(samples.begin(), samples.end(), less);
+  }
+}
+
 // Sorts one collector's samples and refuses what a ScrapeResult promises not to contain.
 Result<void> seal(std::vector<MetricFamily>& families) {
-  const auto less = [](const ClientMetric& a, const ClientMetric& b) { return a.label < b.label; };
   const auto equal = [](const ClientMetric& a, const ClientMetric& b) {
     return a.label == b.label;
   };
@@ -65,12 +72,9 @@ Result<void> seal(std::vector<MetricFamily>& families) {
     if (!prometheus::CheckMetricName(family.name)) {
       return Error{fmt::format("\"{}\" is not a metric name", family.name)};
     }
-    auto& samples = family.metric;
-    if (!std::is_sorted(samples.begin(), samples.end(), less)) {
-      std::sort(samples.begin(), samples.end(), less);
-    }
-    const auto twice = std::adjacent_find(samples.begin(), samples.end(), equal);
-    if (twice == samples.end()) continue;
+    sort_samples(family);
+    const auto twice = std::adjacent_find(family.metric.begin(), family.metric.end(), equal);
+    if (twice == family.metric.end()) continue;
     std::string labels;
     for (const auto& l : twice->label) labels += fmt::format(" {}=\"{}\"", l.name, l.value);
     return Error{fmt::format("{}: one series twice:{}", family.name, labels)};
@@ -301,7 +305,10 @@ void Scrape::account(ScrapeResult& result) {
     sink.add(kSeriesDropped, {report.collector}, static_cast<double>(dropped_total));
   }
   auto own = sink.take();
-  for (MetricFamily& family : own) result.families.push_back(std::move(family));
+  for (MetricFamily& family : own) {
+    sort_samples(family);
+    result.families.push_back(std::move(family));
+  }
 }
 
 bool Scrape::wait_idle(TimePoint deadline) {

@@ -217,6 +217,8 @@ TEST_CASE("families and samples are sorted, whatever the order of emission") {
   for (const auto& f : result.families) names.push_back(f.name);
   CHECK(std::is_sorted(names.begin(), names.end()));
   const std::string text = render_text(result.families);
+  CHECK(text.find("tcpvitals_series{collector=\"a\"} 3\ntcpvitals_series{collector=\"b\"} 3\n") !=
+        std::string::npos);
   CHECK(text.find("test_one{key=\"1\"} 1\ntest_one{key=\"10\"} 1\ntest_one{key=\"2\"} 1\n") !=
         std::string::npos);
   CHECK(text.find("test_two{key=\"a\"} 1\ntest_two{key=\"m\"} 1\ntest_two{key=\"z\"} 1\n") !=

@@ -1,0 +1,193 @@
+#include "agent/options.h"
+
+#include <fmt/format.h>
+#include <sys/stat.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <cerrno>
+#include <charconv>
+#include <memory>
+#include <sstream>
+#include <utility>
+
+#include "collectors/all.h"
+#include "version.h"
+
+namespace tcpvitals {
+namespace {
+
+// What a validator says is wrong with a value; empty: nothing.
+using Complaint = std::string;
+
+template <typename T>
+auto accepted_by(Result<T> (*parse)(std::string_view)) {
+  return [parse](const std::string& text) -> Complaint {
+    const auto parsed = parse(text);
+    return parsed ? "" : parsed.error().message;
+  };
+}
+
+template <typename T>
+auto number_between(T lowest, T highest) {
+  return [=](const std::string& text) -> Complaint {
+    T value{};
+    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+    const bool whole = error == std::errc() && end == text.data() + text.size();
+    if (whole && value >= lowest && value <= highest) return "";
+    return fmt::format("\"{}\": expected a number from {} to {}", text, lowest, highest);
+  };
+}
+
+Complaint is_path(const std::string& text) {
+  const bool ok = text.size() > 1 && text.front() == '/' &&
+                  text.find_first_of(" ?#%\"<>\\") == std::string::npos;
+  return ok ? "" : fmt::format("\"{}\": expected a path such as /metrics", text);
+}
+
+Complaint is_directory(const std::string& text) {
+  struct stat status {};
+  if (::stat(text.c_str(), &status) != 0) return errno_error("\"" + text + "\"", errno).message;
+  return S_ISDIR(status.st_mode) ? "" : fmt::format("\"{}\": expected a directory", text);
+}
+
+constexpr char kCollectors[] = "Collectors";
+constexpr char kServer[] = "server";  // its collector is made where the server is
+
+// The layout of --help: two columns, in groups, each flag with its default.
+class HelpFormatter final : public CLI::Formatter {
+ public:
+  HelpFormatter() { column_width(46); }
+
+  std::string make_usage(const CLI::App* /*app*/, std::string name) const override {
+    return fmt::format("Usage: {} [FLAG]...\n\n", name);
+  }
+  // One line stands for the two flags that each collector has.
+  std::string make_group(std::string group, bool is_positional,
+                         std::vector<const CLI::Option*> options) const override {
+    std::stringstream out;
+    out << CLI::Formatter::make_group(group, is_positional, std::move(options));
+    if (group == kCollectors) {
+      const std::string names = fmt::format("{}", fmt::join(all_collector_names(), " "));
+      CLI::detail::format_help(out, "--[no-]collector.NAME",
+                               "Start it or not; all are started by default:\n" + names,
+                               get_column_width());
+    }
+    return out.str().substr(1);  // the caller separates groups too
+  }
+  std::string make_option_opts(const CLI::Option* option) const override {
+    return option->get_type_size() == 0 ? "" : " " + option->get_type_name();
+  }
+  std::string make_option_desc(const CLI::Option* option) const override {
+    const std::string standard = option->get_default_str();
+    return option->get_description() + (standard.empty() ? "" : fmt::format(" [{}]", standard));
+  }
+};
+
+}  // namespace
+
+std::vector<std::string> all_collector_names() {
+  std::vector<std::string> names(collector_names().begin(), collector_names().end());
+  names.emplace_back(kServer);
+  return names;
+}
+
+Options parse_options(int argc, const char* const* argv) {
+  Options options;
+  std::string web_address = "127.0.0.1:10077";
+  std::string server_address = "127.0.0.1:10078";
+  std::string log_level = "info";
+  std::string log_format = "logfmt";
+  options.metrics_path = "/metrics";
+  options.max_requests = 40;
+  options.connection_series = 20;
+  options.procfs = "/proc";
+
+  CLI::App app("TCP vital signs of this host, for Prometheus.", "tcpvitals");
+  app.formatter(std::make_shared<HelpFormatter>());
+  app.set_help_flag();  // as a plain flag below: the library's own leaves by exception
+  app.option_defaults()->always_capture_default();
+
+  const auto value = [&](const char* group, const char* flag, auto& target, const char* type,
+                         const char* description) {
+    return app.add_option(flag, target, description)->group(group)->type_name(type);
+  };
+  value("Web", "--web.listen-address", web_address, "ADDRESS:PORT",
+        "Where /metrics and the page are served")
+      ->check(accepted_by(parse_endpoint));
+  value("Web", "--web.telemetry-path", options.metrics_path, "PATH", "Where the metrics are")
+      ->check(is_path);
+  value("Web", "--web.max-requests", options.max_requests, "N",
+        "Scrapes and page views at once; one more is answered 503")
+      ->check(number_between(1U, 1000U));
+
+  value("Connections", "--connections.cpu-budget", options.collectors.connections.cpu_budget,
+        "SHARE", "Share of one core that sampling may use")
+      ->check(number_between(0.001, 1.0));
+  value("Connections", "--connections.max-tracked", options.collectors.connections.max_connections,
+        "N", "Connections tracked one by one")
+      ->check(number_between(std::size_t{1}, std::size_t{1} << 24));
+  value("Connections", "--connections.max-groups", options.collectors.connections.max_groups, "N",
+        "Groups by direction, port and peer; the rest is counted as other")
+      ->check(number_between(std::size_t{1}, std::size_t{10'000}));
+
+  value("Embedded server", "--server.listen-address", server_address, "ADDRESS:PORT",
+        "Where the echo server listens; empty: nowhere")
+      ->check([](const std::string& text) {
+        return text.empty() ? "" : accepted_by(parse_endpoint)(text);
+      });
+  value("Embedded server", "--server.connection-series", options.connection_series, "N",
+        "Worst connections that have series of their own")
+      ->check(number_between(std::size_t{0}, std::size_t{1000}));
+
+  value(kCollectors, "--collector.netstat.fields", options.collectors.netstat_fields, "REGEX",
+        "Further fields of /proc/net/netstat to serve, by a regular expression");
+  value(kCollectors, "--path.procfs", options.procfs, "DIRECTORY", "Where procfs is mounted")
+      ->check(is_directory);
+  bool none_by_default = false;
+  app.add_flag("--collector.disable-defaults", none_by_default,
+               "Start only the collectors that a flag names")
+      ->group(kCollectors);
+  std::vector<std::pair<std::string, const CLI::Option*>> switches;
+  for (const std::string& name : all_collector_names()) {
+    const std::string flag = fmt::format("--collector.{0},!--no-collector.{0}", name);
+    switches.emplace_back(name, app.add_flag(flag)->group(""));
+  }
+
+  value("Log", "--log.level", log_level, "LEVEL", "debug, info, warn or error")
+      ->check(accepted_by(parse_log_level));
+  value("Log", "--log.format", log_format, "FORMAT", "logfmt or json")
+      ->check(accepted_by(parse_log_format));
+  bool version = false;
+  bool help = false;
+  app.add_flag("--version", version, "Print the version")->group("Other");
+  app.add_flag("-h,--help", help, "Print this")->group("Other");
+
+  std::vector<std::string> arguments;  // last first, as the library wants them
+  for (int i = argc - 1; i > 0; --i) {
+    arguments.emplace_back(argv[i]);
+    // The library would take the argument after `--flag=` for its value; the value is empty.
+    if (arguments.back().rfind("--", 0) != 0 || arguments.back().back() != '=') continue;
+    arguments.back().pop_back();
+    arguments.insert(arguments.end() - 1, "");
+  }
+  app.parse(std::move(arguments));
+
+  if (help) options.answer = app.help();
+  if (version) options.answer = "tcpvitals " TCPVITALS_VERSION "\n";
+  options.web_address = *parse_endpoint(web_address);
+  if (!server_address.empty()) options.server_address = *parse_endpoint(server_address);
+  options.log_level = *parse_log_level(log_level);
+  options.log_format = *parse_log_format(log_format);
+  for (const auto& [name, flag] : switches) {
+    const bool enabled = flag->count() > 0 ? flag->as<bool>() : !none_by_default;
+    if (name == kServer) {
+      options.server_metrics = enabled;
+    } else if (enabled) {
+      options.collectors.names.push_back(name);
+    }
+  }
+  return options;
+}
+
+}  // namespace tcpvitals

@@ -1,0 +1,40 @@
+// The command line: every flag, its default, and what it may be.
+#pragma once
+
+#include <cstddef>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/ip.h"
+#include "base/log.h"
+#include "collectors/all.h"
+
+namespace tcpvitals {
+
+struct Options {
+  Endpoint web_address;
+  std::string metrics_path;
+  unsigned max_requests = 0;
+
+  CollectorOptions collectors;
+  std::string procfs;
+
+  std::optional<Endpoint> server_address;  // nothing: no embedded server
+  std::size_t connection_series = 0;
+  bool server_metrics = true;
+
+  LogLevel log_level = LogLevel::kInfo;
+  LogFormat log_format = LogFormat::kLogfmt;
+
+  std::string answer;  // --help and --version: print this, do nothing else
+};
+
+// Every collector that has a flag --[no-]collector.NAME.
+std::vector<std::string> all_collector_names();
+
+// The only function here that throws, because the library behind it does: a std::exception whose
+// what() is the one line that names the flag, the value and what would be right.
+Options parse_options(int argc, const char* const* argv);
+
+}  // namespace tcpvitals
