@@ -14,5 +14,7 @@ TEST_CASE("a tcp_info field past the returned length is absent") {
   CHECK_FALSE(TCPVITALS_HAS(old_kernel, bytes_sent));
   CHECK(old_kernel.info.total_retrans == 0x01010101);
   CHECK(old_kernel.info.bytes_sent == 0);
+  CHECK(old_kernel.info.min_rtt_us == kNoRtt);
   CHECK(TCPVITALS_HAS(read_tcp_info(bytes.data(), bytes.size()), bytes_sent));
+  CHECK(read_tcp_info(nullptr, 0).length == 0);
 }
