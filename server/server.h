@@ -1,0 +1,70 @@
+// Server: the embedded TCP server. It answers on its listeners and reports every connection it
+// carries.
+//
+//   auto server = Server::start({});  // echo on 127.0.0.1:10078
+//   if (!server) return die(server.error().message);
+//   ServerCollector collector(**server);
+//
+// Threads: start() makes one per worker, with all signals blocked; each is an epoll loop with its
+// own sockets. Every method may be called from any thread, but stop() and the destructor by one
+// only. Lifetime: a server outlives its collectors and whoever asks it for snapshots. Failure:
+// start() either has every listener listening or leaves nothing behind; after that nothing ends the
+// server but stop(). Out of descriptors or at its limit a listener pauses: connections wait in the
+// kernel's queue, the pause is counted, and it tries again at the next close or after 100 ms.
+// Bounds: 256 bytes a connection, and while its peer does not read, max_output_bytes more.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/result.h"
+#include "server/listener.h"
+#include "server/statistics.h"
+#include "server/worker.h"
+
+namespace tcpvitals {
+
+struct ServerOptions {
+  std::vector<ListenerOptions> listeners = {ListenerOptions{}};
+  unsigned workers = 0;  // 0: one per core this process may use
+  // How often every live connection's TCP_INFO is read: 1 to 2 us each. A connection's last is read
+  // when it closes, whatever this is.
+  Clock::duration sweep_interval = std::chrono::seconds(5);
+  std::size_t max_connection_series = 20;  // connections with metrics of their own: the worst
+};
+
+class Server {
+ public:
+  static Result<std::unique_ptr<Server>> start(ServerOptions options);
+  ~Server();
+  Server(const Server&) = delete;
+  Server& operator=(const Server&) = delete;
+
+  // Closes listeners and connections as they are, each sampled once more, and joins the workers: a
+  // few microseconds a connection. Snapshots go on to work and have the final counts.
+  void stop();
+
+  // Where a listener, by its index in the options, really listens.
+  const Endpoint& endpoint(std::size_t listener = 0) const;
+
+  // All workers' statistics. A connection's counters are at most one sweep interval old, at most a
+  // moment if there are few or if it is among the worst, and final once it is closed. Fails, by the
+  // worker's name, if one does not answer by `deadline`.
+  Result<ServerSnapshot> snapshot(TimePoint deadline);
+
+ private:
+  explicit Server(ServerOptions options);
+  Result<void> open();
+
+  const ServerOptions options_;
+  std::atomic<std::uint64_t> next_connection_id_{1};
+  std::size_t tcp_info_length_ = 0;
+  std::vector<std::unique_ptr<Listener>> listeners_;
+  std::vector<std::unique_ptr<Worker>> workers_;
+};
+
+}  // namespace tcpvitals
