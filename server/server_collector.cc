@@ -1,0 +1,212 @@
+#include "server/server_collector.h"
+
+#include <array>
+#include <cstddef>
+#include <optional>
+#include <string>
+
+namespace tcpvitals {
+namespace {
+
+using enum MetricType;
+
+// How many bytes of TCP_INFO a kernel must return for a field to be there. What it does not return
+// is absent, never zero.
+#define NEEDS(field) (offsetof(TcpInfo, field) + sizeof(TcpInfo::field))
+constexpr std::size_t kNothing = 0;
+
+// A number of one listener or of one connection: what it is, what it needs, how it is had.
+template <typename T>
+struct Row {
+  MetricDesc desc;
+  std::size_t needs;
+  std::optional<double> (*value)(const T&);
+};
+
+struct HistogramRow {
+  MetricDesc desc;
+  std::size_t needs;
+  HistogramSample (*sample)(const ListenerStatistics&);
+};
+
+using Listeners = const ListenerReport&;
+using Connections = const ConnectionReport&;
+
+constexpr MetricDesc of_listener(std::string_view name, MetricType type, std::string_view source,
+                                 std::string_view help) {
+  return {name, type, help, {"listener"}, source};
+}
+constexpr MetricDesc of_connection(std::string_view name, MetricType type, std::string_view source,
+                                   std::string_view help) {
+  return {name, type, help, {"listener", "connection"}, source};
+}
+
+constexpr MetricDesc kClosed{
+    "tcp_server_connections_closed_total",
+    kCounter,
+    "Connections the embedded server closed, by what ended them; accepted minus closed is live.",
+    {"listener", "cause"},
+    "embedded server"};
+constexpr MetricDesc kAcceptPauses{
+    "tcp_server_accept_pauses_total",
+    kCounter,
+    "Times a worker stopped accepting for a moment: the listener at its connection limit, no "
+    "descriptors left, or another error.",
+    {"listener", "reason"},
+    "embedded server"};
+
+constexpr Row<ListenerReport> kListenerRows[] = {
+    {of_listener("tcp_server_connections_accepted_total", kCounter, "embedded server",
+                 "Connections the embedded server accepted."),
+     kNothing, [](Listeners l) { return std::optional(double(l.statistics.accepted)); }},
+    {of_listener("tcp_server_connections", kGauge, "embedded server",
+                 "Connections the embedded server carries now."),
+     kNothing, [](Listeners l) { return std::optional(double(l.statistics.live())); }},
+    {of_listener(
+         "tcp_server_connections_limit", kGauge, "embedded server",
+         "Connections a listener carries at most; further ones wait in the kernel's queue."),
+     kNothing, [](Listeners l) { return std::optional(double(l.limit)); }},
+    {of_listener(
+         "tcp_server_output_buffer_bytes", kGauge, "embedded server",
+         "Bytes held now for peers that do not read; nothing is read from those meanwhile."),
+     kNothing, [](Listeners l) { return std::optional(double(l.statistics.output_buffer_bytes)); }},
+    {of_listener("tcp_server_sent_bytes_total", kCounter, "TCP_INFO tcpi_bytes_sent",
+                 "Payload bytes sent, retransmissions included."),
+     NEEDS(bytes_sent),
+     [](Listeners l) { return std::optional(double(l.statistics.tcp.sent_bytes)); }},
+    {of_listener("tcp_server_received_bytes_total", kCounter, "TCP_INFO tcpi_bytes_received",
+                 "Payload bytes received."),
+     NEEDS(bytes_received),
+     [](Listeners l) { return std::optional(double(l.statistics.tcp.received_bytes)); }},
+    {of_listener("tcp_server_retransmitted_bytes_total", kCounter, "TCP_INFO tcpi_bytes_retrans",
+                 "Payload bytes sent again; divide by tcp_server_sent_bytes_total."),
+     NEEDS(bytes_retransmitted),
+     [](Listeners l) { return std::optional(double(l.statistics.tcp.retransmitted_bytes)); }},
+    {of_listener("tcp_server_data_segments_sent_total", kCounter, "TCP_INFO tcpi_data_segs_out",
+                 "Segments with data sent, retransmissions included."),
+     NEEDS(data_segs_out),
+     [](Listeners l) { return std::optional(double(l.statistics.tcp.data_segments_sent)); }},
+    {of_listener("tcp_server_retransmitted_segments_total", kCounter, "TCP_INFO tcpi_total_retrans",
+                 "Segments sent again; divide by tcp_server_data_segments_sent_total."),
+     NEEDS(total_retrans),
+     [](Listeners l) { return std::optional(double(l.statistics.tcp.retransmitted_segments)); }},
+    {of_listener("tcp_server_spurious_retransmissions_total", kCounter, "TCP_INFO tcpi_dsack_dups",
+                 "Retransmissions that the peer says it did not need; divide by "
+                 "tcp_server_retransmitted_segments_total."),
+     NEEDS(dsack_dups),
+     [](Listeners l) { return std::optional(double(l.statistics.tcp.spurious_retransmissions)); }},
+    {of_listener("tcp_server_retransmission_timeouts_total", kCounter, "TCP_INFO tcpi_total_rto",
+                 "Times no acknowledgement came and the retransmission timer expired; compare with "
+                 "tcp_server_retransmitted_segments_total."),
+     NEEDS(total_rto),
+     [](Listeners l) { return std::optional(double(l.statistics.tcp.retransmission_timeouts)); }},
+};
+
+constexpr HistogramRow kHistogramRows[] = {
+    {of_listener(
+         "tcp_server_rtt_seconds", kHistogram, "TCP_INFO tcpi_rtt",
+         "Smoothed round-trip time of connections that had data acknowledged since they were "
+         "last looked at, and once at close if it never was; the peer's delayed "
+         "acknowledgements are part of it."),
+     NEEDS(rtt_us), [](const ListenerStatistics& s) { return s.tcp.rtt.sample(); }},
+    {of_listener("tcp_server_min_rtt_seconds", kHistogram, "TCP_INFO tcpi_min_rtt",
+                 "Shortest round-trip time of each connection that closed."),
+     NEEDS(min_rtt_us), [](const ListenerStatistics& s) { return s.tcp.min_rtt.sample(); }},
+    {of_listener("tcp_server_lifetime_seconds", kHistogram, "embedded server",
+                 "Time from accept to close of each connection that closed."),
+     kNothing, [](const ListenerStatistics& s) { return s.lifetime.sample(); }},
+};
+
+constexpr Row<ConnectionReport> kConnectionRows[] = {
+    {of_connection("tcp_server_connection_rtt_seconds", kGauge, "TCP_INFO tcpi_rtt",
+                   "Smoothed round-trip time of one of the worst connections."),
+     NEEDS(rtt_us), [](Connections c) { return std::optional(c.vitals.rtt_us / 1e6); }},
+    {of_connection("tcp_server_connection_min_rtt_seconds", kGauge, "TCP_INFO tcpi_min_rtt",
+                   "Shortest round-trip time of one of the worst connections."),
+     NEEDS(min_rtt_us),
+     [](Connections c) {
+       return c.vitals.has_min_rtt() ? std::optional(c.vitals.min_rtt_us / 1e6) : std::nullopt;
+     }},
+    {of_connection(
+         "tcp_server_connection_retransmit_ratio", kGauge,
+         "TCP_INFO tcpi_total_retrans / tcpi_data_segs_out",
+         "Share of data segments that were repeats on one of the worst connections, which "
+         "are those where it is highest; 0 while none was sent."),
+     NEEDS(data_segs_out),
+     [](Connections c) { return std::optional(c.vitals.retransmit_ratio()); }},
+    {of_connection("tcp_server_connection_data_segments_sent_total", kCounter,
+                   "TCP_INFO tcpi_data_segs_out",
+                   "Segments with data sent on one of the worst connections, retransmissions "
+                   "included."),
+     NEEDS(data_segs_out),
+     [](Connections c) { return std::optional(double(c.vitals.data_segments_sent)); }},
+    {of_connection("tcp_server_connection_retransmitted_segments_total", kCounter,
+                   "TCP_INFO tcpi_total_retrans",
+                   "Segments sent again on one of the worst connections; divide by "
+                   "tcp_server_connection_data_segments_sent_total."),
+     NEEDS(total_retrans),
+     [](Connections c) { return std::optional(double(c.vitals.retransmitted_segments)); }},
+    {of_connection("tcp_server_connection_sent_bytes_total", kCounter, "TCP_INFO tcpi_bytes_sent",
+                   "Payload bytes sent on one of the worst connections, retransmissions included."),
+     NEEDS(bytes_sent), [](Connections c) { return std::optional(double(c.vitals.sent_bytes)); }},
+    {of_connection("tcp_server_connection_received_bytes_total", kCounter,
+                   "TCP_INFO tcpi_bytes_received",
+                   "Payload bytes received on one of the worst connections."),
+     NEEDS(bytes_received),
+     [](Connections c) { return std::optional(double(c.vitals.received_bytes)); }},
+    {of_connection("tcp_server_connection_age_seconds", kGauge, "embedded server",
+                   "Time since one of the worst connections was accepted."),
+     kNothing, [](Connections c) { return std::optional(seconds(c.age)); }},
+};
+
+constexpr auto kMetrics = [] {
+  std::array<MetricDesc,
+             2 + std::size(kListenerRows) + std::size(kHistogramRows) + std::size(kConnectionRows)>
+      descs{kClosed, kAcceptPauses};
+  std::size_t n = 2;
+  for (const auto& row : kListenerRows) descs[n++] = row.desc;
+  for (const auto& row : kHistogramRows) descs[n++] = row.desc;
+  for (const auto& row : kConnectionRows) descs[n++] = row.desc;
+  return descs;
+}();
+
+}  // namespace
+
+std::span<const MetricDesc> ServerCollector::metrics() const { return kMetrics; }
+
+Result<void> ServerCollector::collect(Sink& sink, TimePoint deadline) {
+  const auto snapshot = server_.snapshot(deadline);
+  if (!snapshot) return snapshot.error();
+  emit(*snapshot, sink);
+  return {};
+}
+
+void emit(const ServerSnapshot& snapshot, Sink& sink) {
+  for (const ListenerReport& listener : snapshot.listeners) {
+    const ListenerStatistics& statistics = listener.statistics;
+    for (std::size_t i = 0; i < kCloseCauses.size(); ++i) {
+      sink.add(kClosed, {listener.name, kCloseCauses[i]}, double(statistics.closed[i]));
+    }
+    for (std::size_t i = 0; i < kPauseReasons.size(); ++i) {
+      sink.add(kAcceptPauses, {listener.name, kPauseReasons[i]}, double(statistics.pauses[i]));
+    }
+    for (const auto& row : kListenerRows) {
+      if (row.needs > snapshot.tcp_info_length) continue;
+      if (const auto value = row.value(listener)) sink.add(row.desc, {listener.name}, *value);
+    }
+    for (const auto& row : kHistogramRows) {
+      if (row.needs > snapshot.tcp_info_length) continue;
+      sink.add_histogram(row.desc, {listener.name}, row.sample(statistics));
+    }
+  }
+  for (const ConnectionReport& connection : snapshot.connections) {
+    const std::string& listener = snapshot.listeners[connection.listener].name;
+    const std::string id = std::to_string(connection.id);
+    for (const auto& row : kConnectionRows) {
+      if (row.needs > snapshot.tcp_info_length) continue;
+      if (const auto value = row.value(connection)) sink.add(row.desc, {listener, id}, *value);
+    }
+  }
+}
+
+}  // namespace tcpvitals
