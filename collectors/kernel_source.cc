@@ -12,8 +12,8 @@
 namespace tcpvitals {
 namespace {
 
-constexpr std::size_t kChunk = 16 * 1024;
-constexpr std::size_t kMaxFile = 4 * 1024 * 1024;  // the largest we read is a few KiB
+constexpr std::size_t kChunk = std::size_t{16} * 1024;
+constexpr std::size_t kMaxFile = std::size_t{4} * 1024 * 1024;  // the largest we read is a few KiB
 
 Error open_error(const std::string& path, int error) {
   Error e = errno_error(path, error);
