@@ -1,0 +1,168 @@
+// golden DIRECTORY METRICS.MD: writes what /metrics says over the fixtures, collector by collector
+// and joined, and the reference of all metrics. The tests compare; ./dev golden keeps.
+#include <fmt/format.h>
+
+#include <array>
+#include <cstdio>
+#include <fstream>
+#include <map>
+#include <set>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "collectors/all.h"
+#include "collectors/connections/inet_diag.h"
+#include "collectors/kernel_source.h"
+#include "exporter/render.h"
+#include "exporter/scrape.h"
+#include "tests/fixtures/replay.h"
+
+using namespace tcpvitals;
+using namespace tcpvitals::testing;
+using namespace std::chrono_literals;
+
+namespace {
+
+constexpr char kProc[] = TCPVITALS_FIXTURES "/6.18-host/proc";
+constexpr char kStates[] = TCPVITALS_FIXTURES "/6.18-states";
+
+// What depends on the machine that runs this: shown as 0.
+const std::set<std::string> kTimings{
+    "tcpvitals_collector_duration_seconds",
+    "tcpvitals_sample_age_seconds",
+    "tcpvitals_sample_duration_seconds",
+    "tcpvitals_sampler_cpu_seconds_total",
+    "tcpvitals_samples_total",
+    "tcpvitals_tracker_bytes",
+};
+
+[[noreturn]] void die(const std::string& message) {
+  fmt::print(stderr, "golden: {}\n", message);
+  std::exit(1);
+}
+
+void write(const std::string& path, const std::string& text) {
+  std::ofstream file(path, std::ios::binary);
+  file << text;
+  if (!file.flush()) die("cannot write " + path);
+}
+
+std::vector<prometheus::MetricFamily> scraped(Scrape& scrape) {
+  ScrapeResult result = scrape.run(Clock::now() + 30s);
+  for (const CollectorReport& r : result.reports) {
+    if (r.outcome == CollectorReport::Outcome::kFailed)
+      die(std::string(r.collector) + ": " + r.message);
+  }
+  for (auto& family : result.families) {
+    if (kTimings.count(family.name) == 0) continue;
+    for (auto& metric : family.metric) metric.counter.value = metric.gauge.value = 0;
+  }
+  return std::move(result.families);
+}
+
+// The captured events arrive after the captured dump: until all of them are counted.
+void await_events(Scrape& scrape) {
+  std::size_t expected = 0;
+  for (const auto& datagram : read_datagrams(std::string(kStates) + "/events.bin")) {
+    InetDiagReader reader(datagram);
+    SocketRow row;
+    while (reader.next(row) == InetDiagReader::Next::kRow) {
+      const bool listener = row.remote_port == 0 && row.remote_address().is_any();
+      if (!listener) ++expected;
+    }
+  }
+  for (std::size_t counted = 0; counted != expected;) {
+    for (const auto& family : scraped(scrape)) {
+      if (family.name != "tcpvitals_connection_events_total") continue;
+      counted = static_cast<std::size_t>(family.metric.front().counter.value);
+    }
+    if (counted > expected) die("more events than were captured");
+  }
+}
+
+std::string unit_of(std::string_view name) {
+  if (name.ends_with("_total")) name.remove_suffix(6);
+  for (const std::string_view unit : {"seconds", "bytes", "ratio"}) {
+    if (name.ends_with("_" + std::string(unit))) return std::string(unit);
+  }
+  return "";
+}
+
+// A cell of a Markdown table.
+std::string cell(std::string_view text) {
+  std::string out;
+  for (const char c : text) {
+    if (c == '|') out += '\\';
+    out += c;
+  }
+  return out;
+}
+
+std::string section(std::string_view title, std::span<const MetricDesc> metrics) {
+  constexpr std::array kTypes{"counter", "gauge", "histogram", "untyped"};
+  std::map<std::string_view, const MetricDesc*> sorted;
+  for (const MetricDesc& desc : metrics) {
+    if (!sorted.emplace(desc.name, &desc).second)
+      die(fmt::format("{} twice in {}", desc.name, title));
+  }
+  std::string out = fmt::format(
+      "\n## {}\n\n| metric | type | unit | labels | meaning | source "
+      "|\n|---|---|---|---|---|---|\n",
+      title);
+  for (const auto& [name, desc] : sorted) {
+    std::string labels;
+    for (std::size_t i = 0; i < desc->label_count(); ++i) {
+      labels += fmt::format("{}`{}`", i == 0 ? "" : ", ", desc->labels[i]);
+    }
+    out += fmt::format("| `{}` | {} | {} | {} | {} | {} |\n", name,
+                       kTypes.at(static_cast<std::size_t>(desc->type)), unit_of(name), labels,
+                       cell(desc->help), cell(desc->source));
+  }
+  return out;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  if (argc != 3) die("usage: golden DIRECTORY METRICS.MD");
+  const std::string directory = argv[1];
+  const ProcSource proc(kProc);
+
+  CollectorOptions options;
+  options.names.assign(collector_names().begin(), collector_names().end());
+  options.connections.cpu_budget = 1e-9;  // one dump
+  options.connections.open_sockets = [](std::size_t) { return replay_sockets(kStates); };
+  auto collectors = make_collectors(proc, options);
+  if (!collectors) die(collectors.error().message);
+
+  std::vector<Collector*> pointers;
+  for (const auto& c : *collectors) pointers.push_back(c.get());
+  Scrape scrape(pointers, {.version = "0.0.0"});
+  await_events(scrape);
+
+  for (Collector* collector : pointers) {
+    Collector* const alone[] = {collector};
+    Scrape one(alone, {.version = "0.0.0"});
+    auto families = scraped(one);
+    std::erase_if(families, [](const auto& f) {
+      for (const MetricDesc& own : Scrape::metrics()) {
+        if (own.name == f.name) return true;
+      }
+      return false;
+    });
+    write(fmt::format("{}/{}.prom", directory, collector->name()), render_text(families));
+  }
+  write(directory + "/joined.prom", render_text(scraped(scrape)));
+
+  std::string reference =
+      "# Metrics\n\n"
+      "Generated by `./dev golden` from the rows that the program itself reads; edit those, not "
+      "this.\n";
+  for (Collector* collector : pointers) {
+    reference += section(fmt::format("Collector `{}`", collector->name()), collector->metrics());
+  }
+  reference += section("Every scrape", Scrape::metrics());
+  write(argv[2], reference);
+  return 0;
+}
