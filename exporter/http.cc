@@ -2,6 +2,8 @@
 
 #include <civetweb.h>
 #include <fmt/format.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
 #include <zlib.h>
 
 #include <algorithm>
@@ -9,9 +11,11 @@
 #include <charconv>
 #include <cstring>
 #include <string_view>
+#include <thread>
 #include <utility>
 #include <vector>
 
+#include "base/fd.h"
 #include "base/log.h"
 #include "exporter/render.h"
 
@@ -93,6 +97,16 @@ std::vector<std::string> query_values(std::string_view query, std::string_view n
   return values;
 }
 
+// Connects and goes away.
+void knock(const Endpoint& endpoint) {
+  const Fd fd(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_port = htons(endpoint.port);
+  std::memcpy(&address.sin_addr, endpoint.address.bytes.data() + 12, 4);
+  (void)::connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address);
+}
+
 // One of at most `limit` places, held while a scrape or page is made.
 class Place {
  public:
@@ -129,8 +143,23 @@ struct HttpServer::Reply {
 struct HttpServer::Civet {
   explicit Civet(HttpServer& s) : server(s) { mg_init_library(MG_FEATURES_DEFAULT); }
   ~Civet() {
-    if (context != nullptr) mg_stop(context);
+    if (context != nullptr) stop();
     mg_exit_library();
+  }
+
+  // The library's accepting thread looks at its stop flag every two seconds, or when a client
+  // comes: so one comes.
+  void stop() {
+    std::atomic<bool> stopped = false;
+    std::thread knocking([&] {
+      while (!stopped) {
+        knock(server.endpoint());
+        std::this_thread::sleep_for(5ms);
+      }
+    });
+    mg_stop(context);
+    stopped = true;
+    knocking.join();
   }
 
   static Civet& of(const mg_connection* connection) {

@@ -386,8 +386,7 @@ void put_queues(std::string& out, const std::vector<Queue>& queues) {
 }
 
 void put_server(std::string& out, const PageFacts& facts, const ScrapeResult& scrape) {
-  const MetricFamily* live = find(scrape, "tcp_server_connections");
-  if (live == nullptr) return;
+  if (find(scrape, "tcp_server_connections") == nullptr) return;
   const auto total = [&](std::string_view name) { return sum(scrape, name).value_or(0); };
   Distribution rtt;
   if (const MetricFamily* family = find(scrape, "tcp_server_rtt_seconds")) {
@@ -395,17 +394,18 @@ void put_server(std::string& out, const PageFacts& facts, const ScrapeResult& sc
   }
   const double ratio = ratio_of(total("tcp_server_retransmitted_segments_total"),
                                 total("tcp_server_data_segments_sent_total"));
-  put(out,
-      "<section><h2>Embedded server<small>echo on {}</small></h2><table>"
-      "<tr><th>Live</th><th>Accepted</th><th>Received</th><th>Sent</th><th>Retransmitted</th>"
-      "<th>RTT median</th></tr>\n"
-      "<tr><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td class=\"{}\">{}</td><td>{}</td></tr>"
-      "</table></section>\n",
-      escaped(facts.server_address), humanized_count(total("tcp_server_connections")),
-      humanized_count(total("tcp_server_connections_accepted_total")),
-      humanized_bytes(total("tcp_server_received_bytes_total")),
-      humanized_bytes(total("tcp_server_sent_bytes_total")), severity(ratio), percent(ratio),
-      humanized_seconds(rtt.quantile(0.5)));
+  const auto row = [&](std::string_view name, std::string_view value, const char* color = "") {
+    put(out, "<tr><td>{}</td><td class=\"{}\">{}</td></tr>\n", name, color, value);
+  };
+  put(out, "<section><h2>Embedded server<small>echo on {}</small></h2><table>\n",
+      escaped(facts.server_address));
+  row("Live connections", humanized_count(total("tcp_server_connections")));
+  row("Accepted", humanized_count(total("tcp_server_connections_accepted_total")));
+  row("Received", humanized_bytes(total("tcp_server_received_bytes_total")));
+  row("Sent", humanized_bytes(total("tcp_server_sent_bytes_total")));
+  row("Retransmitted segments", percent(ratio), severity(ratio));
+  row("Round trip, median", humanized_seconds(rtt.quantile(0.5)));
+  put(out, "</table></section>\n");
 }
 
 void put_collectors(std::string& out, const ScrapeResult& scrape) {
@@ -471,9 +471,10 @@ std::string render_page(const PageFacts& facts, std::string_view metrics_path,
   put_services(out, scrape);
   put(out, "<div class=\"columns\">\n");
   put_states(out, scrape);
+  put(out, "<div>\n");
   put_queues(out, queues);
-  put(out, "</div>\n");
   put_server(out, facts, scrape);
+  put(out, "</div></div>\n");
   put_collectors(out, scrape);
   put(out, "<footer>tcpvitals {} · this page renews itself every 10 seconds</footer>\n",
       escaped(facts.version));
