@@ -15,6 +15,8 @@
 #include "collectors/all.h"
 #include "exporter/http.h"
 #include "exporter/scrape.h"
+#include "server/server.h"
+#include "server/server_collector.h"
 #include "version.h"
 
 namespace {
@@ -51,25 +53,39 @@ int run(const Options& options) {
   configure_log(options.log_level, options.log_format);
   const sigset_t signals = block_signals();
 
+  std::unique_ptr<Server> server;
+  if (options.server_address) {
+    ListenerOptions echo;
+    echo.endpoint = *options.server_address;
+    auto started =
+        Server::start({.listeners = {echo}, .max_connection_series = options.connection_series});
+    if (!started) return refuse("--server.listen-address: " + started.error().message + kOtherPort);
+    server = std::move(*started);
+  }
+
   const ProcSource proc(options.procfs);
   auto collectors = make_collectors(proc, options.collectors);
   if (!collectors) return refuse("--collector.netstat.fields: " + collectors.error().message);
-
+  if (server && options.server_metrics) {
+    collectors->push_back(std::make_unique<ServerCollector>(*server));
+  }
   std::vector<Collector*> pointers;
   for (const auto& collector : *collectors) pointers.push_back(collector.get());
   Scrape scrape(pointers, {.version = TCPVITALS_VERSION});
 
-  HttpOptions http_options{
-      .listen = options.web_address,
-      .metrics_path = options.metrics_path,
-      .max_requests = options.max_requests,
-      .facts = {.host = host_name(), .version = TCPVITALS_VERSION, .server_address = {}}};
+  HttpOptions http_options;
+  http_options.listen = options.web_address;
+  http_options.metrics_path = options.metrics_path;
+  http_options.max_requests = options.max_requests;
+  http_options.facts = {host_name(), TCPVITALS_VERSION,
+                        server ? to_string(server->endpoint()) : std::string()};
   auto http = HttpServer::start(std::move(http_options), scrape);
   if (!http) return refuse("--web.listen-address: " + http.error().message + kOtherPort);
 
   const std::string base = "http://" + to_string((*http)->endpoint());
   log_info("metrics", {{"url", base + options.metrics_path}});
   log_info("page", {{"url", base + "/"}});
+  if (server) log_info("embedded server", {{"echo", to_string(server->endpoint())}});
 
   scrape.run(Clock::now() + kFirstScrape);
   (*http)->set_ready(true);
@@ -78,6 +94,7 @@ int run(const Options& options) {
   log_info("stopping", {{"signal", ::strsignal(signal)}});
   (*http)->set_ready(false);
   http->reset();
+  if (server) server->stop();
   if (!scrape.wait_idle(Clock::now() + kLastCollector)) {
     log_warn("a collector hangs; leaving without it");
     std::_Exit(0);

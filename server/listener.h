@@ -33,9 +33,9 @@ struct ListenerSockets {
 Result<ListenerSockets> open_listener(const ListenerOptions& options, unsigned workers);
 
 // Thread-safe; outlives the workers.
-class Listener {
+class ServerListener {
  public:
-  Listener(ListenerOptions options, Endpoint endpoint, std::uint32_t limit)
+  ServerListener(ListenerOptions options, Endpoint endpoint, std::uint32_t limit)
       : options_(std::move(options)), endpoint_(endpoint), limit_(limit) {}
 
   const ListenerOptions& options() const { return options_; }

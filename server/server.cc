@@ -62,7 +62,7 @@ Result<void> Server::open() {
     if (const auto info = tcp_info_of(opened->sockets[0].get())) tcp_info_length_ = info->length;
     const std::uint32_t limit =
         listener.max_connections != 0 ? listener.max_connections : default_connection_limit();
-    listeners_.push_back(std::make_unique<Listener>(listener, opened->endpoint, limit));
+    listeners_.push_back(std::make_unique<ServerListener>(listener, opened->endpoint, limit));
     for (unsigned i = 0; i < options_.workers; ++i) {
       ports[i].push_back({*listeners_.back(), std::move(opened->sockets[i])});
     }

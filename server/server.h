@@ -63,7 +63,7 @@ class Server {
   const ServerOptions options_;
   std::atomic<std::uint64_t> next_connection_id_{1};
   std::size_t tcp_info_length_ = 0;
-  std::vector<std::unique_ptr<Listener>> listeners_;
+  std::vector<std::unique_ptr<ServerListener>> listeners_;
   std::vector<std::unique_ptr<Worker>> workers_;
 };
 

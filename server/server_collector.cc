@@ -172,7 +172,7 @@ constexpr auto kMetrics = [] {
 
 }  // namespace
 
-std::span<const MetricDesc> ServerCollector::metrics() const { return kMetrics; }
+std::span<const MetricDesc> server_metrics() { return kMetrics; }
 
 Result<void> ServerCollector::collect(Sink& sink, TimePoint deadline) {
   const auto snapshot = server_.snapshot(deadline);

@@ -40,7 +40,7 @@ struct WorkerOptions {
 class Worker {
  public:
   struct Port {
-    Listener& listener;  // outlives the worker
+    ServerListener& listener;  // outlives the worker
     Fd socket;
     TimePoint resume_at{};  // when accepting goes on, if `paused`
     bool paused = false;

@@ -6,9 +6,9 @@
 #include <cstdio>
 #include <fstream>
 #include <map>
+#include <memory>
 #include <set>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include "collectors/all.h"
@@ -16,6 +16,7 @@
 #include "collectors/kernel_source.h"
 #include "exporter/render.h"
 #include "exporter/scrape.h"
+#include "server/server_collector.h"
 #include "tests/fixtures/replay.h"
 
 using namespace tcpvitals;
@@ -35,6 +36,43 @@ const std::set<std::string> kTimings{
     "tcpvitals_sampler_cpu_seconds_total",
     "tcpvitals_samples_total",
     "tcpvitals_tracker_bytes",
+};
+
+// The embedded server has no kernel file to be captured: what it would say of an orderly
+// connection, of one that was reset, and of a live one on a bad path.
+ServerSnapshot server_snapshot() {
+  ListenerReport echo{"echo", 19'000, {}};
+  ListenerStatistics& s = echo.statistics;
+  s.accepted = 3;
+  s.closed[static_cast<std::size_t>(CloseCause::kPeerFin)] = 1;
+  s.closed[static_cast<std::size_t>(CloseCause::kPeerRst)] = 1;
+  s.lifetime.observe(2'500);
+  s.lifetime.observe(90'000'000);
+  s.tcp.sent_bytes = s.tcp.received_bytes = 1'200'000;
+  s.tcp.retransmitted_bytes = 21'720;
+  s.tcp.data_segments_sent = 850;
+  s.tcp.retransmitted_segments = 15;
+  s.tcp.spurious_retransmissions = 2;
+  s.tcp.retransmission_timeouts = 1;
+  for (const std::uint64_t us : {80, 240, 31'000}) s.tcp.rtt.observe(us);
+  for (const std::uint64_t us : {60, 190}) s.tcp.min_rtt.observe(us);
+  ConnectionReport bad{3, 0, 1500ms, {}};
+  bad.vitals.sent_bytes = bad.vitals.received_bytes = 1'158'400;
+  bad.vitals.data_segments_sent = 800;
+  bad.vitals.retransmitted_segments = 15;
+  bad.vitals.rtt_us = 31'000;
+  bad.vitals.min_rtt_us = 28'500;
+  return {{echo}, {bad}, sizeof(TcpInfo)};
+}
+
+class ServerFixture final : public Collector {
+ public:
+  std::string_view name() const override { return "server"; }
+  std::span<const MetricDesc> metrics() const override { return server_metrics(); }
+  Result<void> collect(Sink& sink, TimePoint /*deadline*/) override {
+    emit(server_snapshot(), sink);
+    return {};
+  }
 };
 
 [[noreturn]] void die(const std::string& message) {
@@ -135,6 +173,7 @@ int main(int argc, char** argv) {
   options.connections.open_sockets = [](std::size_t) { return replay_sockets(kStates); };
   auto collectors = make_collectors(proc, options);
   if (!collectors) die(collectors.error().message);
+  collectors->push_back(std::make_unique<ServerFixture>());
 
   std::vector<Collector*> pointers;
   for (const auto& c : *collectors) pointers.push_back(c.get());
