@@ -3,11 +3,13 @@ import test from "node:test";
 
 import { catalogueOf, complaints } from "./promql.js";
 
-const catalogue = catalogueOf(`# HELP a_total A counter.
-# TYPE a_total counter
-a_total 1
-# TYPE g gauge
-# TYPE h_seconds histogram
+const catalogue = catalogueOf(`# Metrics
+
+| metric | type | unit | labels | meaning | source |
+|---|---|---|---|---|---|
+| \`a_total\` | counter |  | \`x\`, \`y\` | A counter. | |
+| \`g\` | gauge |  |  | A gauge \\| not more. | |
+| \`h_seconds\` | histogram | seconds | \`x\` | A histogram. | |
 `);
 
 test("a counter may stand in rate and increase only", () => {
@@ -33,6 +35,15 @@ test("the parts of a histogram are counters, the whole is nothing", () => {
 test("an unknown metric is named, however deep it stands", () => {
   const expr = "topk(3, g and on (x) (b > 0)) or label_replace(g, 'a', '$1', 'b', '(.*)')";
   assert.deepEqual(complaints(expr, catalogue), ["no such metric: b"]);
+});
+
+test("a metric is selected by labels it has, or that Prometheus adds", () => {
+  const good = 'rate(a_total{x="1",y!="2",job="j"}[5m]) + rate(h_seconds_bucket{le="1"}[5m])';
+  assert.deepEqual(complaints(good, catalogue), []);
+  assert.deepEqual(complaints('g{x="1"} + rate(a_total{z="1"}[5m])', catalogue), [
+    "g has no label x",
+    "a_total has no label z",
+  ]);
 });
 
 test("what is not PromQL throws", () => {

@@ -2,11 +2,19 @@
 
 import { parser } from "@prometheus-io/lezer-promql";
 
-// Type by metric name: "counter", "gauge", "histogram", "untyped".
-export type Catalogue = Map<string, string>;
+export interface Metric {
+  type: string; // "counter", "gauge", "histogram", "untyped"
+  labels?: string[]; // its own; undefined: not known
+}
+
+export type Catalogue = Map<string, Metric>;
+
+// What Prometheus itself adds.
+const kCommonLabels = ["job", "instance", "le"];
 
 interface Selector {
   metric: string;
+  labels: string[]; // that it is selected by
   within: string; // the function right around a range selector: "rate"; "" around an instant one
 }
 
@@ -19,10 +27,14 @@ function selectors(expr: string): Selector[] {
       if (node.name !== "VectorSelector") return;
       const name = node.node.getChild("Identifier");
       if (!name) throw new Error(`a selector without a metric name: ${expr}`);
+      const matchers =
+        node.node.getChild("LabelMatchers")?.getChildren("UnquotedLabelMatcher") ?? [];
+      const labels = matchers.map((m) => m.getChild("LabelName")!);
       const range = node.node.parent?.name === "MatrixSelector" ? node.node.parent : null;
       const call = range?.parent?.parent?.getChild("FunctionIdentifier");
       found.push({
         metric: expr.slice(name.from, name.to),
+        labels: labels.map(({ from, to }) => expr.slice(from, to)),
         within: call ? expr.slice(call.from, call.to) : "",
       });
     },
@@ -30,23 +42,36 @@ function selectors(expr: string): Selector[] {
   return found;
 }
 
-// Every metric must exist; a counter says something only by its increase, anything else never by it.
+// Every metric must exist and have the labels it is selected by; a counter says something only by its
+// increase, anything else never by it.
 export function complaints(expr: string, catalogue: Catalogue): string[] {
-  return selectors(expr).flatMap(({ metric, within }) => {
+  return selectors(expr).flatMap(({ metric, labels, within }) => {
     const family = metric.replace(/_(bucket|sum|count)$/, "");
-    const histogram = catalogue.get(family) === "histogram" && family !== metric;
-    const type = histogram ? "counter" : catalogue.get(metric);
-    if (type === undefined) return [`no such metric: ${metric}`];
+    const part = family !== metric && catalogue.get(family)?.type === "histogram";
+    const known = catalogue.get(part ? family : metric);
+    if (known === undefined) return [`no such metric: ${metric}`];
+    const type = part ? "counter" : known.type;
     if (type === "histogram") return [`${metric} is a histogram`];
     const rated = within === "rate" || within === "increase";
-    if ((type === "counter") === rated) return [];
-    return [rated ? `${within} of ${metric}, a ${type}` : `${metric} outside rate() or increase()`];
+    const wrong = labels
+      .filter((l) => known.labels && ![...known.labels, ...kCommonLabels].includes(l))
+      .map((l) => `${metric} has no label ${l}`);
+    if ((type === "counter") === rated) return wrong;
+    const how = rated
+      ? `${within} of ${metric}, a ${type}`
+      : `${metric} outside rate() or increase()`;
+    return [...wrong, how];
   });
 }
 
-// From an exposition in the text format: its # TYPE lines.
-export function catalogueOf(exposition: string): Catalogue {
+// From METRICS.md: `name` | type | unit | `label`, `label` | …
+export function catalogueOf(reference: string): Catalogue {
   return new Map(
-    [...exposition.matchAll(/^# TYPE (\S+) (\S+)$/gm)].map(([, name, type]) => [name!, type!]),
+    [...reference.matchAll(/^\| `(\w+)` \| (\w+) \|[^|]*\|([^|]*)\|/gm)].map(
+      ([, name, type, labels]) => [
+        name!,
+        { type: type!, labels: [...labels!.matchAll(/`(\w+)`/g)].map(([, label]) => label!) },
+      ],
+    ),
   );
 }
