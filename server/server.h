@@ -11,6 +11,8 @@
 // start() either has every listener listening or leaves nothing behind; after that nothing ends the
 // server but stop(). Out of descriptors or at its limit a listener pauses: connections wait in the
 // kernel's queue, the pause is counted, and it tries again at the next close or after 100 ms.
+// A connection whose peer ended its stream is closed when that peer has acknowledged ours, for only
+// then are its counters final; after 10 s without, it is left to the kernel, and counted as such.
 // Bounds: 256 bytes a connection, and while its peer does not read, max_output_bytes more.
 #pragma once
 

@@ -22,14 +22,15 @@ namespace tcpvitals {
 
 // Why a connection closed; the values of label `cause`.
 enum class CloseCause : std::uint8_t {
-  kPeerFin,  // the peer ended its stream, everything was written, and our end was closed
+  kPeerFin,         // the peer ended its stream, and has acknowledged everything and our end
+  kUnacknowledged,  // it ended its stream, but did not acknowledge: the counters are not final
   kPeerRst,
   kTimeout,   // the kernel gave up on a peer that no longer answers
   kError,     // any other error of the socket
   kShutdown,  // the server stopped
 };
-inline constexpr std::array<std::string_view, 5> kCloseCauses{"peer_fin", "peer_rst", "timeout",
-                                                              "error", "shutdown"};
+inline constexpr std::array<std::string_view, 6> kCloseCauses{
+    "peer_fin", "unacknowledged", "peer_rst", "timeout", "error", "shutdown"};
 
 // Why a listener stopped accepting for a moment; the values of label `reason`.
 enum class PauseReason : std::uint8_t {

@@ -320,7 +320,9 @@ void Worker::sweep() {
   sweep_chunk_ = (sweep_chunk_ + 1) % slab_.chunks();
   slab_.for_each_in(sweep_chunk_, [&](Connection& c) {
     sample(c);
-    if (c.finishing && now_ - c.finishing_since >= kFinalAckWait) release(c, CloseCause::kPeerFin);
+    if (c.finishing && now_ - c.finishing_since >= kFinalAckWait) {
+      release(c, CloseCause::kUnacknowledged);
+    }
   });
   next_sweep_ = now_ + options_.sweep_interval / static_cast<std::int64_t>(slab_.chunks());
 }
