@@ -104,9 +104,9 @@ struct TcpInfoSample {
 
 // What was not returned reads as zero, and min_rtt_us as kNoRtt. `bytes` may be null if `length` is 0.
 inline TcpInfoSample read_tcp_info(const void* bytes, std::size_t length) {
-  TcpInfoSample sample{};
+  TcpInfoSample sample;
   sample.length = static_cast<std::uint32_t>(std::min(length, sizeof(TcpInfo)));
-  sample.info.min_rtt_us = kNoRtt;
+  if (sample.length < sizeof(TcpInfo)) sample.info = {.min_rtt_us = kNoRtt};
   if (length > 0) std::memcpy(&sample.info, bytes, sample.length);
   return sample;
 }

@@ -160,7 +160,8 @@ void Tracker::add_row(const SocketRow& row, Index index) {
   Connection& c = at(index);
   if (c.dump == dump_ && !c.vanished) return;  // the kernel's walk came by twice
   ++dump_states_[static_cast<std::size_t>(row.state)];
-  const TcpInfo info = row.tcp_info().info;
+  const TcpInfoSample sample = row.tcp_info();
+  const TcpInfo& info = sample.info;
   if (is_reused(c, row, info)) {
     if (!c.vanished) {
       if (c.opened) ++stats_.closes_without_counters;
@@ -194,7 +195,8 @@ void Tracker::add_socket_without_counters(const SocketRow& row) {
 }
 
 void Tracker::begin(Connection& c, const SocketRow& row) {
-  const TcpInfo info = row.tcp_info().info;
+  const TcpInfoSample sample = row.tcp_info();
+  const TcpInfo& info = sample.info;
   info_length_ = row.info_length;
   c.group = groups_.find_or_add(classifier_.classify(row));
   c.remote = remote_hash(row);
@@ -275,7 +277,8 @@ void Tracker::add_event(const SocketRow& event) {
 
 void Tracker::finish_known(Index index, const SocketRow& event) {
   Connection& c = at(index);
-  const TcpInfo info = event.tcp_info().info;
+  const TcpInfoSample sample = event.tcp_info();
+  const TcpInfo& info = sample.info;
   const bool final_counters = has_final_counters(event);
   if (final_counters && is_reused(c, event, info)) {
     if (c.opened && !c.vanished) ++stats_.closes_without_counters;
@@ -311,7 +314,8 @@ void Tracker::finish_known(Index index, const SocketRow& event) {
 }
 
 void Tracker::finish_unknown(const SocketRow& event) {
-  const TcpInfo info = event.tcp_info().info;
+  const TcpInfoSample sample = event.tcp_info();
+  const TcpInfo& info = sample.info;
   info_length_ = event.info_length;
   const GroupKey key = classifier_.classify(event);
   if (key.direction == Direction::kInbound || was_established(info)) {
