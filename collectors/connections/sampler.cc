@@ -248,18 +248,13 @@ void Sampler::read_dump() {
 
 // True at the end of the dump.
 Result<bool> Sampler::add_dump_datagram(std::span<const std::byte> datagram) {
-  rows_.clear();
   InetDiagReader reader(datagram);
   SocketRow row;
   for (;;) {
     const auto next = reader.next(row);
-    if (next == InetDiagReader::Next::kRow) {
-      rows_.push_back(row);
-      continue;
-    }
     if (next == InetDiagReader::Next::kError) return Error(reader.error());
-    tracker_.add_rows(rows_);
-    return next == InetDiagReader::Next::kDone;
+    if (next != InetDiagReader::Next::kRow) return next == InetDiagReader::Next::kDone;
+    tracker_.add_row(row);
   }
 }
 

@@ -56,7 +56,24 @@ std::uint32_t remote_hash(const SocketRow& row) {
 
 Tracker::Index Tracker::find(std::uint64_t cookie) const {
   const auto it = index_.find(cookie);
-  return it == index_.end() ? kNone : it->second;
+  return it == index_.end() ? kNone : *it;
+}
+
+Tracker::Index Tracker::find_expected(std::uint64_t cookie) {
+  const auto gone = [&](const Connection& c) { return c.cookie == 0 || c.dump == dump_; };
+  while (expected_ < order_.size() && gone(at(order_[expected_]))) ++expected_;
+  const std::size_t end = std::min(order_.size(), expected_ + kWindow);
+  for (std::size_t i = expected_; i < end; ++i) {
+    if (at(order_[i]).cookie != cookie) continue;
+    expected_ = i + 1;
+    if (i + kPrefetch < order_.size()) {
+      const char* line = reinterpret_cast<const char*>(&at(order_[i + kPrefetch]));
+      __builtin_prefetch(line, 1);
+      __builtin_prefetch(line + sizeof(Connection) - 1, 1);
+    }
+    return order_[i];
+  }
+  return find(cookie);
 }
 
 Tracker::Index Tracker::allocate(std::uint64_t cookie) {
@@ -68,22 +85,21 @@ Tracker::Index Tracker::allocate(std::uint64_t cookie) {
     if (used_ == chunks_.size() * kChunk) chunks_.push_back(std::make_unique<Connection[]>(kChunk));
     index = used_++;
   }
-  index_.emplace(cookie, index);
   at(index) = Connection{};
   at(index).cookie = cookie;
+  index_.insert(index);
   return index;
 }
 
 void Tracker::release(Index index) {
-  index_.erase(at(index).cookie);
+  index_.erase(index);
   at(index).cookie = 0;
   free_.push_back(index);
 }
 
 std::size_t Tracker::memory_bytes() const {
-  return chunks_.size() * kChunk * sizeof(Connection) +
-         index_.capacity() * (sizeof(std::uint64_t) + sizeof(std::uint64_t) + 1) +
-         free_.capacity() * sizeof(Index);
+  return chunks_.size() * kChunk * sizeof(Connection) + index_.capacity() * (sizeof(Index) + 1) +
+         (order_.capacity() + new_order_.capacity() + free_.capacity()) * sizeof(Index);
 }
 
 void Tracker::begin_dump(TimePoint now) {
@@ -91,6 +107,8 @@ void Tracker::begin_dump(TimePoint now) {
   dumping_ = true;
   ++dump_;
   seen_ = 0;
+  expected_ = 0;
+  new_order_.clear();
   dump_states_ = {};
   dump_untracked_ = 0;
   dump_groups_.assign(groups_.stats().size(), {});
@@ -103,6 +121,7 @@ void Tracker::abandon_dump() {
 
 void Tracker::end_dump(TimePoint now) {
   sweep(now);
+  order_.swap(new_order_);
   dumping_ = false;
   started_ = true;
   destroyed_.clear();
@@ -114,28 +133,7 @@ void Tracker::end_dump(TimePoint now) {
   }
 }
 
-void Tracker::add_rows(std::span<const SocketRow> rows) {
-  for (; !rows.empty(); rows = rows.subspan(std::min(kBatch, rows.size()))) {
-    add_batch(rows.first(std::min(kBatch, rows.size())));
-  }
-}
-
-void Tracker::add_batch(std::span<const SocketRow> rows) {
-  // Three passes, so that the cache misses of a batch overlap instead of queueing up.
-  std::array<Index, kBatch> found;
-  for (const SocketRow& row : rows) index_.prefetch(row.cookie);
-  for (std::size_t i = 0; i < rows.size(); ++i) {
-    found[i] = find(rows[i].cookie);
-    if (found[i] != kNone) {
-      const char* line = reinterpret_cast<const char*>(&at(found[i]));
-      __builtin_prefetch(line, 1);
-      __builtin_prefetch(line + sizeof(Connection) - 1, 1);
-    }
-  }
-  for (std::size_t i = 0; i < rows.size(); ++i) add_row(rows[i], found[i]);
-}
-
-void Tracker::add_row(const SocketRow& row, Index index) {
+void Tracker::add_row(const SocketRow& row) {
   if (row.state == TcpState::kListen) {
     ++dump_states_[static_cast<std::size_t>(row.state)];
     return;
@@ -145,16 +143,14 @@ void Tracker::add_row(const SocketRow& row, Index index) {
     return;
   }
   if (destroyed_.contains(row.cookie)) return;
-  // A batch is looked up before it is added, so a row that stands in it twice was not found the
-  // second time either.
-  if (index == kNone) index = find(row.cookie);
+  const Index index = find_expected(row.cookie);
   if (index == kNone) {
     ++dump_states_[static_cast<std::size_t>(row.state)];
     if (live_ == limits_.connections) {
       ++dump_untracked_;
       return;
     }
-    begin(at(allocate(row.cookie)), row);
+    begin(allocate(row.cookie), row);
     return;
   }
   Connection& c = at(index);
@@ -169,13 +165,11 @@ void Tracker::add_row(const SocketRow& row, Index index) {
     }
     c = Connection{};
     c.cookie = row.cookie;
-    begin(c, row);
+    begin(index, row);
     return;
   }
   if (c.vanished) return_to_life(c);
-  ++seen_;
-  c.dump = dump_;
-  c.missed = false;
+  mark_seen(index);
   advance(c, row, info);
 }
 
@@ -194,17 +188,24 @@ void Tracker::add_socket_without_counters(const SocketRow& row) {
   ++(row.time_wait ? dump_groups_[id].time_wait : dump_groups_[id].syn_received);
 }
 
-void Tracker::begin(Connection& c, const SocketRow& row) {
+void Tracker::mark_seen(Index index) {
+  at(index).dump = dump_;
+  at(index).missed = false;
+  ++seen_;
+  new_order_.push_back(index);
+}
+
+void Tracker::begin(Index index, const SocketRow& row) {
+  Connection& c = at(index);
   const TcpInfoSample sample = row.tcp_info();
   const TcpInfo& info = sample.info;
   info_length_ = row.info_length;
   c.group = groups_.find_or_add(classifier_.classify(row));
   c.remote = remote_hash(row);
   c.state = row.state;
-  c.dump = dump_;
   ++groups_[c.group].connections[static_cast<std::size_t>(c.state)];
   ++live_;
-  ++seen_;
+  mark_seen(index);
   if (!started_) {
     c.seen = read_counters(info, fin_received(row.state));
     c.retransmission_timeouts = info.total_rto;

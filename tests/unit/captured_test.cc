@@ -113,7 +113,7 @@ TEST_CASE("captured: the dump and the events after it add up to what was done") 
   GroupTable groups(100);
   Tracker tracker(groups, classifier, {});
   tracker.begin_dump(now);
-  tracker.add_rows(rows_of(dump));
+  for (const SocketRow& row : rows_of(dump)) tracker.add_row(row);
   tracker.end_dump(now);
   for (std::size_t state = 1; state < kTcpStates; ++state) {
     CAPTURE(state);
