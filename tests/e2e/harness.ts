@@ -14,7 +14,7 @@ import { Network } from "./network.js";
 
 export const kSource = fileURLToPath(new URL("../../../../", import.meta.url)); // from build/js/tests/e2e
 export const kBuild = join(kSource, "build/release");
-const kPrometheus = join(kSource, "build/tools/prometheus/usr/bin");
+export const kPrometheus = join(kSource, "build/tools/prometheus/usr/bin");
 
 export const kMetrics = "http://127.0.0.1:10077/metrics";
 

@@ -184,7 +184,7 @@ std::string serve(const Options& options) {
 }
 
 std::string send(const Options& options) {
-  constexpr std::uint64_t kPiece = 16 * 1024;
+  constexpr std::uint64_t kPiece = 128 * 1024;
   std::atomic<std::uint64_t> sent{0};
   const TimePoint start = Clock::now();
   in_parallel(options.connections, [&] {

@@ -69,7 +69,7 @@ export class Network {
       network.run(["ip", "address", "add", address, "dev", "veth0"]);
       network.run(["ip", "link", "set", "veth0", "gso_max_segs", "1", "up"]);
       network.run(["tc", "qdisc", "add", "dev", "veth0", "root", "tbf", "rate", rate, "burst", "64kb",
-        "latency", "100ms"]);
+        "latency", "1s"]);
     }
   }
 

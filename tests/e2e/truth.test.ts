@@ -10,16 +10,18 @@ import { finished, Lab } from "./harness.js";
 
 const kLossy = 9001;
 const kClean = 9002;
-const kBytes = 10_000_000; // of each connection
+const kBytes = 5_000_000; // of each connection
 
 // At the receiver's door: there a lost packet is lost for both. Data only, so that no handshake suffers.
 const kFaults = `table inet faults {
   counter data { }
   counter dropped { }
+  counter clean { }
   chain faults {
     type filter hook prerouting priority raw
     tcp dport ${kLossy} ip length > 100 counter name data
     tcp dport ${kLossy} ip length > 100 numgen random mod 100 < 3 counter name dropped drop
+    tcp dport ${kClean} ip length > 100 counter name clean
   }
 }
 `;
@@ -30,7 +32,7 @@ test("retransmissions equal the packets that were dropped, group by group and in
   const lab = new Lab(t);
   const sender = await lab.network();
   const receiver = await lab.network(sender);
-  sender.connect(receiver, "200mbit");
+  sender.connect(receiver, "60mbit");
   receiver.nft(kFaults);
   const servers = [kLossy, kClean].map((port) => lab.load(receiver, "serve", { address: "10.77.0.2", port }));
   await Promise.all(servers.map((server) => server.ready()));
@@ -51,7 +53,7 @@ test("retransmissions equal the packets that were dropped, group by group and in
   const data = receiver.nftCounter("data");
   const dropped = receiver.nftCounter("dropped");
   assert.ok(data.bytes / data.packets <= 1500, "packets on the cable are larger than segments");
-  assert.ok(dropped.packets > 300, `only ${dropped.packets} packets were dropped`);
+  assert.ok(dropped.packets > 200, `only ${dropped.packets} packets were dropped`);
 
   const retransmitted = rise("tcp_retransmitted_segments_total", outbound(kLossy));
   const spurious = rise("tcp_spurious_retransmissions_total", outbound(kLossy));
@@ -63,7 +65,11 @@ test("retransmissions equal the packets that were dropped, group by group and in
   // What was sent passed the counter before the dice, first time or again.
   assert.equal(rise("tcp_data_segments_sent_total", outbound(kLossy)), data.packets);
 
-  assert.equal(rise("tcp_retransmitted_segments_total", outbound(kClean)), 0);
+  // The other port lost nothing, so what it repeats is what the kernel itself calls needless.
+  const needless = rise("tcp_spurious_retransmissions_total", outbound(kClean));
+  assert.equal(rise("tcp_data_segments_sent_total", outbound(kClean)), receiver.nftCounter("clean").packets);
+  assert.equal(rise("tcp_retransmitted_segments_total", outbound(kClean)), needless);
+  t.diagnostic(`the other port: ${needless} spurious`);
   assert.equal(
     rise("tcp_retransmitted_segments_total"),
     rise("tcp_host_segments_retransmitted_total"),
