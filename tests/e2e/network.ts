@@ -44,7 +44,12 @@ export class Network {
   // Runs to its end; gives its output, throws with its errors if it fails.
   run(argv: string[], input = ""): string {
     const [program, ...args] = [...this.prefix, ...argv];
-    return execFileSync(program!, args, { input, encoding: "utf8", maxBuffer: 1 << 28 });
+    return execFileSync(program!, args, {
+      input,
+      encoding: "utf8",
+      maxBuffer: 1 << 28,
+      stdio: "pipe",
+    });
   }
 
   nft(rules: string): void {
@@ -68,8 +73,8 @@ export class Network {
     for (const [network, address] of [[this, "10.77.0.1/24"], [other, "10.77.0.2/24"]] as const) {
       network.run(["ip", "address", "add", address, "dev", "veth0"]);
       network.run(["ip", "link", "set", "veth0", "gso_max_segs", "1", "up"]);
-      network.run(["tc", "qdisc", "add", "dev", "veth0", "root", "tbf", "rate", rate, "burst", "64kb",
-        "latency", "1s"]);
+      const tbf = ["tbf", "rate", rate, "burst", "64kb", "latency", "1s"];
+      network.run(["tc", "qdisc", "add", "dev", "veth0", "root", ...tbf]);
     }
   }
 
