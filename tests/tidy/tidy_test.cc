@@ -164,7 +164,7 @@ Complaints pages_name_what_exists(const Tree& tree) {
 // what it is; what is indented lies inside.
 Complaints map_is_the_tree(const Tree& tree) {
   const auto page = tree.find("docs/ARCHITECTURE.md");
-  if (page == tree.end()) return {};
+  if (page == tree.end()) return {"docs/ARCHITECTURE.md is missing"};
   Complaints complaints;
   std::set<std::string> mapped;
   std::string parent;
@@ -284,6 +284,7 @@ TEST_CASE("a map that is not the tree is noticed") {
   const std::string map = "# A\n## The map\n```\nbase/  types\n  deep/  more\ndocs/  pages\n```\n";
   const Tree good{{"docs/ARCHITECTURE.md", map}, {"base/deep/a.h", ""}, {".ci/run", ""}};
   CHECK(map_is_the_tree(good).empty());
+  CHECK(map_is_the_tree({}).size() == 1);
   Tree grown = good;
   grown["new/a.h"] = "";
   CHECK(map_is_the_tree(grown) == Complaints{"the map lacks new"});
