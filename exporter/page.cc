@@ -260,6 +260,7 @@ std::vector<Queue> queues_of(const ScrapeResult& scrape) {
   read("tcp_listener_queue_peak", &Queue::peak);
   read("tcp_listener_queue_limit", &Queue::limit);
   std::vector<Queue> queues;
+  queues.reserve(by_listener.size());
   for (auto& [key, queue] : by_listener) queues.push_back(std::move(queue));
   std::stable_sort(queues.begin(), queues.end(),
                    [](const Queue& a, const Queue& b) { return a.fill() > b.fill(); });

@@ -203,6 +203,7 @@ TEST_CASE("over the limit of requests the answer is 503, and health still answer
   options.max_requests = 2;
   const Fixture f(options, [open] { open.wait(); });
   std::vector<std::future<std::string>> requests;
+  requests.reserve(3);
   for (int i = 0; i < 3; ++i) {
     requests.push_back(std::async(std::launch::async, [&] { return f.get("/metrics"); }));
   }

@@ -1,6 +1,7 @@
 #include "exporter/scrape.h"
 
 #include <doctest/doctest.h>
+#include <fmt/format.h>
 
 #include <atomic>
 #include <functional>
@@ -33,7 +34,7 @@ class Fake final : public Collector {
   Body body_;
 };
 
-Fake::Body emits(const MetricDesc& desc, std::vector<std::string> keys = {"a"}) {
+Fake::Body emits(const MetricDesc& desc, const std::vector<std::string>& keys = {"a"}) {
   return [&desc, keys](Sink& sink, TimePoint) -> Result<void> {
     for (const std::string& key : keys) sink.add(desc, {key}, 1);
     return {};
@@ -53,6 +54,7 @@ class Gate {
 
 std::vector<Collector*> pointers(std::vector<Fake>& fakes) {
   std::vector<Collector*> result;
+  result.reserve(fakes.size());
   for (Fake& f : fakes) result.push_back(&f);
   return result;
 }
@@ -112,7 +114,7 @@ TEST_CASE("a collector is ok, absent or failed, and each shows in the metrics") 
     CHECK(report_of(result, row.name).outcome == row.outcome);
     CHECK(report_of(result, row.name).message == row.message);
     const auto value = [&](const std::string& metric, const std::string& v) {
-      return has(result, metric + "{collector=\"" + row.name + "\"} " + v + "\n");
+      return has(result, fmt::format("{}{{collector=\"{}\"}} {}\n", metric, row.name, v));
     };
     CHECK(value("tcpvitals_collector_success", row.success));
     CHECK(value("tcpvitals_collector_available", row.available));
@@ -205,6 +207,7 @@ TEST_CASE("collectors run beside each other, and one of them never beside itself
   CHECK(report_of(scrape.run(soon()), "right").outcome == Outcome::kOk);
   const auto alone = *scrape.select(std::vector<std::string>{"alone"}, {});
   std::vector<std::future<ScrapeResult>> many;
+  many.reserve(16);
   for (int i = 0; i < 16; ++i) {
     many.push_back(std::async(std::launch::async, [&] { return scrape.run(soon(), alone); }));
   }
