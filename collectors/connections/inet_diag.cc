@@ -92,6 +92,7 @@ InetDiagReader::Next InetDiagReader::next(SocketRow& row) {
     row = SocketRow{};
     row.cookie = message.id.idiag_cookie[0] | static_cast<std::uint64_t>(message.id.idiag_cookie[1])
                                                   << 32;
+    if (row.cookie == 0) return fail("a socket without a cookie");
     row.state = static_cast<TcpState>(message.idiag_state);
     row.family = message.idiag_family;
     row.time_wait = message.idiag_timer == kTimeWaitTimer;

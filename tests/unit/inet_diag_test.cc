@@ -98,3 +98,9 @@ TEST_CASE("lengths that lie are errors, not reads past the end") {
     CHECK(InetDiagReader(bad).next(row) == Next::kError);
   }
 }
+
+TEST_CASE("a socket without a cookie has no identity, so it is an error") {
+  const Bytes bytes = message({.cookie = 0});
+  SocketRow row;
+  CHECK(InetDiagReader(bytes).next(row) == Next::kError);
+}
