@@ -102,7 +102,8 @@ struct TcpInfoSample {
   bool has(std::size_t end) const { return end <= length; }
 };
 
-// What was not returned reads as zero, and min_rtt_us as kNoRtt. `bytes` may be null if `length` is 0.
+// What was not returned reads as zero, and min_rtt_us as kNoRtt. `bytes` may be null if `length` is
+// 0.
 inline TcpInfoSample read_tcp_info(const void* bytes, std::size_t length) {
   TcpInfoSample sample;
   sample.length = static_cast<std::uint32_t>(std::min(length, sizeof(TcpInfo)));
