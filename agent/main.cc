@@ -1,5 +1,6 @@
 // The program: builds every part, hands each what it needs, and waits for a signal.
 #include <fmt/format.h>
+#include <malloc.h>
 #include <signal.h>
 #include <unistd.h>
 
@@ -105,6 +106,9 @@ int run(const Options& options) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  // Else nearly each of the dozens of threads has an arena, and keeps what its largest scrape took:
+  // 6 MiB more after 60 scrapes on 2 CPUs, where glibc makes 16 arenas; each further CPU allows 8.
+  ::mallopt(M_ARENA_MAX, 2);
   const char* hint = "; see tcpvitals --help";
   try {
     const Options options = parse_options(argc, argv);
