@@ -20,13 +20,13 @@ TEST_CASE("a prefix contains its addresses and no others") {
     const char* address;
     bool inside;
   };
-  for (const Row& row : {Row{"10.0.0.0/8", "10.255.0.1", true}, Row{"10.0.0.0/8", "11.0.0.1", false},
-                         Row{"172.16.0.0/12", "172.31.255.255", true},
-                         Row{"172.16.0.0/12", "172.32.0.0", false},
-                         Row{"fc00::/7", "fdff::1", true}, Row{"fc00::/7", "fe00::1", false},
-                         Row{"0.0.0.0/0", "8.8.8.8", true}, Row{"0.0.0.0/0", "2001:db8::1", false},
-                         Row{"::/0", "8.8.8.8", true}, Row{"192.0.2.7", "192.0.2.7", true},
-                         Row{"192.0.2.7/24", "192.0.2.9", true}}) {
+  for (const Row& row :
+       {Row{"10.0.0.0/8", "10.255.0.1", true}, Row{"10.0.0.0/8", "11.0.0.1", false},
+        Row{"172.16.0.0/12", "172.31.255.255", true}, Row{"172.16.0.0/12", "172.32.0.0", false},
+        Row{"fc00::/7", "fdff::1", true}, Row{"fc00::/7", "fe00::1", false},
+        Row{"0.0.0.0/0", "8.8.8.8", true}, Row{"0.0.0.0/0", "2001:db8::1", false},
+        Row{"::/0", "8.8.8.8", true}, Row{"192.0.2.7", "192.0.2.7", true},
+        Row{"192.0.2.7/24", "192.0.2.9", true}}) {
     CAPTURE(row.prefix);
     CAPTURE(row.address);
     CHECK(parse_ip_prefix(row.prefix)->contains(*parse_ip_address(row.address)) == row.inside);
@@ -41,7 +41,8 @@ TEST_CASE("an endpoint reads every spelling that the flags and the Helm chart us
   CHECK(to_string(*parse_endpoint("[0.0.0.0]:9100")) == "0.0.0.0:9100");
   CHECK(to_string(*parse_endpoint("[::1]:10077")) == "[::1]:10077");
   CHECK(to_string(*parse_endpoint(":10077")) == "[::]:10077");
-  for (const char* bad : {"127.0.0.1", "::1:10077", "127.0.0.1:65536", "127.0.0.1:", "host:1", ""}) {
+  for (const char* bad :
+       {"127.0.0.1", "::1:10077", "127.0.0.1:65536", "127.0.0.1:", "host:1", ""}) {
     CAPTURE(bad);
     CHECK_FALSE(parse_endpoint(bad).ok());
   }
