@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 #include <malloc.h>
 #include <signal.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <cstdio>
@@ -50,8 +51,17 @@ sigset_t block_signals() {
   return signals;
 }
 
+// The usual soft limit, 1024, is for programs that use select(); here a connection is a descriptor.
+void raise_descriptor_limit() {
+  rlimit limit{};
+  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+  limit.rlim_cur = limit.rlim_max;
+  ::setrlimit(RLIMIT_NOFILE, &limit);
+}
+
 int run(const Options& options) {
   configure_log(options.log_level, options.log_format);
+  raise_descriptor_limit();
   const sigset_t signals = block_signals();
 
   std::unique_ptr<Server> server;
