@@ -14,8 +14,10 @@ std::vector<double> column(const Contender& c, double Cost::*what) {
   return values;
 }
 
-double best(const std::vector<double>& values) {
-  return *std::min_element(values.begin(), values.end());
+double median(std::vector<double> values) {
+  const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
+  std::nth_element(values.begin(), middle, values.end());
+  return *middle;
 }
 
 }  // namespace
@@ -26,14 +28,13 @@ void run_rounds(std::vector<Contender>& contenders, int rounds) {
   }
 }
 
-double median(std::vector<double> values) {
-  const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
-  std::nth_element(values.begin(), middle, values.end());
-  return *middle;
+double best(const Contender& c, double Cost::*what) {
+  const auto values = column(c, what);
+  return *std::min_element(values.begin(), values.end());
 }
 
 double ratio(const Contender& c, const Contender& baseline, double Cost::*what) {
-  return best(column(c, what)) / best(column(baseline, what));
+  return best(c, what) / best(baseline, what);
 }
 
 void print_table(const std::vector<Contender>& contenders) {
@@ -41,10 +42,9 @@ void print_table(const std::vector<Contender>& contenders) {
   fmt::print("{:<40}{:>10}{:>8}{:>10}{:>8}{:>8}{:>8}\n", "", "median", "best", "median", "best",
              "wall", "CPU");
   for (const Contender& c : contenders) {
-    const auto wall = column(c, &Cost::wall);
-    const auto cpu = column(c, &Cost::cpu);
     fmt::print("{:<40}{:>10.1f}{:>8.1f}{:>10.1f}{:>8.1f}{:>8.2f}{:>8.2f}\n", c.name,
-               median(wall) * 1e3, best(wall) * 1e3, median(cpu) * 1e3, best(cpu) * 1e3,
+               median(column(c, &Cost::wall)) * 1e3, best(c, &Cost::wall) * 1e3,
+               median(column(c, &Cost::cpu)) * 1e3, best(c, &Cost::cpu) * 1e3,
                ratio(c, contenders.front(), &Cost::wall), ratio(c, contenders.front(), &Cost::cpu));
   }
 }

@@ -21,9 +21,10 @@ struct Contender {
 // Rounds of A B C, A B C ...: what else the machine does falls on all alike.
 void run_rounds(std::vector<Contender>& contenders, int rounds);
 
-double median(std::vector<double> values);
+// The lowest of the rounds: what else the machine does can only add.
+double best(const Contender& c, double Cost::*what);
 
-// The best of `c` over the best of `baseline`: what else the machine does can only add to either.
+// best(c) / best(baseline).
 double ratio(const Contender& c, const Contender& baseline, double Cost::*what);
 
 // Medians, bests, and ratios of the bests to the first's.

@@ -1,9 +1,9 @@
 // Sampler: the one thread that talks to sock_diag. It owns the sockets and the tracker, alone and
 // without locks, and publishes immutable snapshots.
 //
-//   DESTROY events     at once, in batches; never later than a few milliseconds, a running dump
-//   included listener dump      every 100 ms, and when a direction is uncertain full dump on
-//   demand: when a sample is asked for, one 32 KiB chunk a turn
+//   DESTROY events   at once, in batches; a few milliseconds late at most, even during a dump
+//   listener dump    every 100 ms, and when a direction is uncertain
+//   full dump        on demand: when a sample is asked for; a few pieces of 32 KiB a turn
 //
 // Askers share one dump (single flight). The budget bounds its cost: the next dump begins no sooner
 // than `last start + CPU time of the last / cpu_budget`. Asked earlier, the sampler answers at
