@@ -199,8 +199,8 @@ void bench_sockets() {
                            few_bytes, 2 * kFew),
                static_cast<double>(last_scrape.body.size()) / static_cast<double>(few_bytes),
                Wish::kAtMost, 1.02);
-  fmt::print("     the agent's RSS with {} sockets {:.1f} MiB; node_exporter's RSS {:.1f} MiB\n",
-             2 * kFew, mib(idle_rss), mib(node_exporter.memory("VmRSS")));
+  fmt::print("     the agent's RSS with {} sockets {:.1f} MiB; node_exporter's peak {:.1f} MiB\n",
+             2 * kFew, mib(idle_rss), mib(node_exporter.memory("VmHWM")));
 }
 
 }  // namespace tcpvitals::bench
