@@ -18,7 +18,7 @@ namespace tcpvitals::bench {
 namespace {
 
 constexpr std::size_t kConnections = 50'000;  // two sockets each
-constexpr int kRounds = 9;
+constexpr int kRounds = 15;
 constexpr std::size_t kFew = 50;
 constexpr int kScrapers = 40;
 constexpr std::uint16_t kNodeExporterPort = 19100;
