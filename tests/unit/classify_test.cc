@@ -27,7 +27,7 @@ struct World {
   Classifier classifier{table, PortRange{32768, 60999}};
 };
 
-FakeSocket listener(std::string address, std::uint16_t port, bool v6only = false) {
+FakeSocket listener(const std::string& address, std::uint16_t port, bool v6only = false) {
   return {.state = TcpState::kListen,
           .local = address,
           .local_port = port,
