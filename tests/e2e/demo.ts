@@ -33,8 +33,11 @@ try {
   const prometheus = await lab.prometheus(sender, renderRules(scaleGroups(ruleGroups(), 1 / 60)));
   lab.load(sender, "send", { ...kServer, connections: 4, rate: 500_000, up: 500_000 * kMostSeconds });
 
-  const ask = (promql: string, digits: number, factor = 1): string =>
-    ((prometheus.query(promql)[0] ?? NaN) * factor).toFixed(digits).padStart(9);
+  // NaN and nothing both mean: not known yet, a rate needs two scrapes.
+  const ask = (promql: string, digits: number, factor = 1): string => {
+    const value = (prometheus.query(promql)[0] ?? NaN) * factor;
+    return (Number.isNaN(value) ? "-" : value.toFixed(digits)).padStart(9);
+  };
   const port = `{direction="outbound",port="${kServer.port}"}`;
   console.log("  s   data segments/s  retransmitted/s  ratio %   RTT ms  alert");
   for (let second = 0; second < kMostSeconds; second += 2) {
