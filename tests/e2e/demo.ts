@@ -23,6 +23,8 @@ const kLoss = `table inet faults {
 `;
 
 const lab = new Lab();
+// `./dev demo | head`: whoever read this is gone, and nothing that was started may stay.
+process.stdout.on("error", () => void lab.close().finally(() => process.exit(1)));
 try {
   const sender = await lab.network();
   const receiver = await lab.network(sender);
