@@ -5,19 +5,15 @@
 #include <functional>
 #include <utility>
 
+#include "collectors/connections/config.h"
 #include "collectors/connections/groups.h"
 #include "collectors/connections/listeners.h"
 #include "collectors/connections/peer_groups.h"
 
 namespace tcpvitals {
 
-// Both ends included; the kernel's net.ipv4.ip_local_port_range.
-struct PortRange {
-  std::uint16_t first = 32768;
-  std::uint16_t last = 60999;
-
-  bool contains(std::uint16_t port) const { return first <= port && port <= last; }
-};
+// The kernel's default for net.ipv4.ip_local_port_range.
+inline constexpr PortRange kDefaultEphemeral{32768, 60999};
 
 // Refers to `listeners`, which must outlive it. Not thread-safe: the sampler's thread only.
 class Classifier {

@@ -372,13 +372,13 @@ void emit_own(Sink& sink, const Snapshot& s) {
 // "32768\t60999\n"; the kernel's default where it cannot be read (the sysctl collector says so).
 PortRange ephemeral_ports(const KernelSource& kernel) {
   const auto text = kernel.read("sys/net/ipv4/ip_local_port_range");
-  if (!text) return {};
+  if (!text) return kDefaultEphemeral;
   PortRange range;
   const char* end = text->data() + text->size();
   const auto first = std::from_chars(text->data(), end, range.first);
   const char* rest = std::find_if(first.ptr, end, [](char c) { return c >= '0' && c <= '9'; });
   const auto last = std::from_chars(rest, end, range.last);
-  return first.ec == std::errc() && last.ec == std::errc() ? range : PortRange{};
+  return first.ec == std::errc() && last.ec == std::errc() ? range : kDefaultEphemeral;
 }
 
 // Tcp: RetransSegs; nothing where it cannot be read (the snmp collector says so).

@@ -32,7 +32,7 @@ struct SamplerOptions {
   double cpu_budget = 0.05;  // of one core
   Tracker::Limits limits;
   std::size_t max_groups = 200;
-  PortRange ephemeral;
+  PortRange ephemeral = kDefaultEphemeral;
 };
 
 // What is known at one moment. Immutable once published.

@@ -17,6 +17,7 @@
 #include "exporter/render.h"
 #include "exporter/scrape.h"
 #include "server/server_collector.h"
+#include "tests/fixtures/directory.h"
 #include "tests/fixtures/replay.h"
 
 using namespace tcpvitals;
@@ -25,8 +26,8 @@ using namespace std::chrono_literals;
 
 namespace {
 
-constexpr char kProc[] = TCPVITALS_FIXTURES "/6.18-host/proc";
-constexpr char kStates[] = TCPVITALS_FIXTURES "/6.18-states";
+const std::string kProc = fixture_path("6.18-host/proc");
+const std::string kStates = fixture_path("6.18-states");
 
 // What depends on the machine that runs this: shown as 0.
 const std::set<std::string> kTimings{
@@ -102,7 +103,7 @@ std::vector<prometheus::MetricFamily> scraped(Scrape& scrape) {
 // The captured events arrive after the captured dump: until all of them are counted.
 void await_events(Scrape& scrape) {
   std::size_t expected = 0;
-  for (const auto& datagram : read_datagrams(std::string(kStates) + "/events.bin")) {
+  for (const auto& datagram : read_datagrams(kStates + "/events.bin")) {
     InetDiagReader reader(datagram);
     SocketRow row;
     while (reader.next(row) == InetDiagReader::Next::kRow) {

@@ -6,6 +6,7 @@
 
 #include "collectors/connections/tracker.h"
 #include "tests/fixtures/datagrams.h"
+#include "tests/fixtures/directory.h"
 #include "tests/unit/diag_builder.h"
 
 using namespace tcpvitals;
@@ -13,7 +14,7 @@ using namespace tcpvitals::testing;
 
 namespace {
 
-const std::string kFixture = std::string(TCPVITALS_FIXTURES) + "/6.18-states/";
+const std::string kFixture = fixture_path("6.18-states/");
 
 // Rows point into the datagrams, which must outlive them.
 std::vector<SocketRow> rows_of(const std::vector<std::vector<std::byte>>& datagrams) {

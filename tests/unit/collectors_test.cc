@@ -19,7 +19,7 @@ std::vector<std::unique_ptr<Collector>> make(const KernelSource& source,
   options.names = std::move(names);
   options.netstat_fields = ".*";
   options.connections.open_sockets = [](std::size_t) {
-    return replay_sockets(TCPVITALS_FIXTURES "/6.18-states");
+    return replay_sockets(fixture_path("6.18-states"));
   };
   auto collectors = make_collectors(source, options);
   REQUIRE(collectors.ok());

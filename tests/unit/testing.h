@@ -18,12 +18,13 @@
 #include "collectors/collector.h"
 #include "collectors/kernel_source.h"
 #include "collectors/metric.h"
+#include "tests/fixtures/directory.h"
 
 namespace tcpvitals::testing {
 
 // tests/fixtures/<fixture>/proc as a KernelSource.
 inline ProcSource fixture_source(const std::string& fixture) {
-  return ProcSource(TCPVITALS_FIXTURES "/" + fixture + "/proc");
+  return ProcSource(fixture_path(fixture + "/proc"));
 }
 
 // The text of one file of a fixture; the test ends if it is not there.
