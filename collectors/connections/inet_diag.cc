@@ -32,6 +32,11 @@ bool read_attributes(std::span<const std::byte> attributes, SocketRow& row) {
         row.info = value.data();
         row.info_length = static_cast<std::uint32_t>(value.size());
         break;
+      case INET_DIAG_CGROUP_ID:
+        if (value.size() == sizeof row.cgroup_id) {
+          std::memcpy(&row.cgroup_id, value.data(), sizeof row.cgroup_id);
+        }
+        break;
       case INET_DIAG_SKV6ONLY:
         row.v6only = !value.empty() && value[0] != std::byte{0};
         break;
@@ -102,6 +107,7 @@ InetDiagReader::Next InetDiagReader::next(SocketRow& row) {
     row.send_queue = message.idiag_wqueue;
     row.local = body.data() + offsetof(inet_diag_msg, id) + offsetof(inet_diag_sockid, idiag_src);
     row.remote = body.data() + offsetof(inet_diag_msg, id) + offsetof(inet_diag_sockid, idiag_dst);
+    row.message = body;
     if (!read_attributes(body.subspan(sizeof message), row)) {
       return fail("inet_diag attributes cut short");
     }

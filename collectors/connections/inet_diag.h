@@ -54,6 +54,8 @@ struct SocketRow {
   const std::byte* remote = nullptr;  // likewise
   const std::byte* info = nullptr;    // tcp_info; null if the kernel sent none
   std::uint32_t info_length = 0;
+  std::uint64_t cgroup_id = 0;         // of the cgroup v2 tree; 0: not sent
+  std::span<const std::byte> message;  // inet_diag_msg and all attributes, for read_detail()
 
   IpAddress local_address() const { return address(local); }
   IpAddress remote_address() const { return address(remote); }

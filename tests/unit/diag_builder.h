@@ -33,6 +33,7 @@ struct FakeSocket {
   bool v6only = false;
   TcpInfo info{.min_rtt_us = 100};
   std::size_t info_length = sizeof(TcpInfo);
+  std::uint64_t cgroup_id = 0;  // 0: not sent
 };
 
 inline void append(Bytes& out, const void* data, std::size_t size) {
@@ -78,6 +79,9 @@ inline Bytes message(const FakeSocket& s) {
     append_attribute(body, INET_DIAG_SKV6ONLY, &only, sizeof only);
   }
   if (s.has_info) append_attribute(body, INET_DIAG_INFO, &s.info, s.info_length);
+  if (s.cgroup_id != 0) {
+    append_attribute(body, INET_DIAG_CGROUP_ID, &s.cgroup_id, sizeof s.cgroup_id);
+  }
   return wrap(SOCK_DIAG_BY_FAMILY, body);
 }
 

@@ -23,6 +23,14 @@ TEST_CASE("a row says what the kernel said") {
   CHECK(row.send_queue == 7);
   CHECK(row.tcp_info().info.total_retrans == 9);
   CHECK_FALSE(row.time_wait);
+  CHECK(row.message.size() == bytes.size() - sizeof(nlmsghdr));
+}
+
+TEST_CASE("a row has its cgroup's id where the kernel sends one") {
+  const Bytes sent = message({.cgroup_id = 0x100000002});
+  CHECK(first_row(sent).cgroup_id == 0x100000002);
+  const Bytes not_sent = message({});
+  CHECK(first_row(not_sent).cgroup_id == 0);
 }
 
 TEST_CASE("an IPv6 socket's v4-mapped peer is the IPv4 address") {
