@@ -23,6 +23,26 @@ constexpr std::size_t kEventBatch = 64;
 
 constexpr unsigned group_bit(unsigned group) { return 1U << (group - 1); }
 
+constexpr std::uint8_t extension(unsigned attribute) {
+  return static_cast<std::uint8_t>(1U << (attribute - 1));
+}
+
+// The attributes to ask for; what no bit stands for comes unasked, as far as we may see it.
+std::uint8_t extensions(DumpDetail detail) {
+  switch (detail) {
+    case DumpDetail::kNone:
+      break;
+    case DumpDetail::kCounters:
+      return extension(INET_DIAG_INFO);
+    case DumpDetail::kEverything:  // VEGASINFO: of whichever congestion control has something to
+                                   // say
+      return extension(INET_DIAG_INFO) | extension(INET_DIAG_VEGASINFO) |
+             extension(INET_DIAG_CONG) | extension(INET_DIAG_TOS) | extension(INET_DIAG_TCLASS) |
+             extension(INET_DIAG_SKMEMINFO) | extension(INET_DIAG_SHUTDOWN);
+  }
+  return 0;
+}
+
 struct MnlClose {
   void operator()(mnl_socket* s) const { mnl_socket_close(s); }
 };
@@ -48,7 +68,7 @@ class MnlDiagSocket final : public DiagSocket {
 
   int fd() const override { return mnl_socket_get_fd(socket_.get()); }
 
-  Result<void> request_dump(std::uint32_t states, bool with_info) override {
+  Result<void> request_dump(std::uint32_t states, DumpDetail detail) override {
     // The legacy type: one walk returns IPv4 and IPv6, where the newer one needs a walk each.
     std::array<char, MNL_NLMSG_HDRLEN + MNL_ALIGN(sizeof(inet_diag_req))> buffer{};
     nlmsghdr* header = mnl_nlmsg_put_header(buffer.data());
@@ -58,7 +78,7 @@ class MnlDiagSocket final : public DiagSocket {
     auto* request =
         static_cast<inet_diag_req*>(mnl_nlmsg_put_extra_header(header, sizeof(inet_diag_req)));
     request->idiag_family = AF_INET;
-    request->idiag_ext = with_info ? 1U << (INET_DIAG_INFO - 1) : 0;
+    request->idiag_ext = extensions(detail);
     request->idiag_states = states;
     if (mnl_socket_sendto(socket_.get(), header, header->nlmsg_len) < 0) {
       return errno_error("request a sock_diag dump", errno);

@@ -22,6 +22,14 @@ struct Received {
   bool overrun = false;
 };
 
+// How much of each socket a dump tells, besides what every row has: addresses, state, queues,
+// cgroup.
+enum class DumpDetail {
+  kNone,
+  kCounters,    // tcp_info
+  kEverything,  // all that read_detail() reads
+};
+
 // Not thread-safe: the sampler's thread only.
 class DiagSocket {
  public:
@@ -30,9 +38,9 @@ class DiagSocket {
   virtual int fd() const = 0;
 
   // Asks for all TCP sockets, both families in one walk of the kernel's hash table, whose state is
-  // in `states` (bit n: state n), with tcp_info if `with_info`. The rows come by receive(); the
-  // kernel produces them as they are read, at most 32 KiB each time.
-  virtual Result<void> request_dump(std::uint32_t states, bool with_info) = 0;
+  // in `states` (bit n: state n). The rows come by receive(); the kernel produces them as they are
+  // read, at most 32 KiB each time.
+  virtual Result<void> request_dump(std::uint32_t states, DumpDetail detail) = 0;
 
   // After a dump that broke off: forgets what is left of it. The socket's events are lost, so this
   // is for sockets without any.

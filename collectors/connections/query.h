@@ -47,6 +47,20 @@ struct SocketDetail {
     std::uint32_t drops = 0;  // packets
   };
 
+  // What the congestion control says of itself, where it is BBR or DCTCP.
+  struct Bbr {
+    std::uint64_t bandwidth = 0;  // bytes per second
+    std::uint32_t min_rtt_us = 0;
+    double pacing_gain = 0;
+    double cwnd_gain = 0;
+  };
+  struct Dctcp {
+    std::uint16_t ce_state = 0;
+    double alpha = 0;  // the share of bytes that were marked, smoothed; 0 to 1
+    std::uint32_t ecn_bytes = 0;
+    std::uint32_t total_bytes = 0;
+  };
+
   std::uint64_t cookie = 0;
   TcpState state = TcpState::kClose;
   Endpoint local;
@@ -58,11 +72,18 @@ struct SocketDetail {
   Timer timer = Timer::kOff;
   std::chrono::milliseconds timer_expires{0};
   std::uint8_t timer_retransmits = 0;
+  std::uint32_t interface = 0;  // the index of the one it is bound to; 0: none
   std::optional<std::uint64_t> cgroup_id;
+  std::optional<std::uint32_t> mark;      // not sent without CAP_NET_ADMIN
+  std::optional<std::uint32_t> class_id;  // of net_cls, or the priority
   std::optional<std::uint8_t> tos;
   std::optional<std::uint8_t> traffic_class;
   std::optional<std::uint8_t> shutdown;  // bit 0: for receiving, bit 1: for sending
+  std::optional<bool> v6only;
   std::optional<std::string> congestion_control;
+  std::optional<Bbr> bbr;
+  std::optional<Dctcp> dctcp;
+  std::optional<std::string> upper_protocol;  // "tls", "mptcp", ...
   std::optional<Memory> memory;
   std::optional<TcpInfoSample> info;
 };

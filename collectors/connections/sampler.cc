@@ -196,7 +196,7 @@ bool Sampler::refresh_listeners() {
 }
 
 Result<void> Sampler::dump_listeners() {
-  auto requested = sockets_.listeners->request_dump(kListenOnly, false);
+  auto requested = sockets_.listeners->request_dump(kListenOnly, DumpDetail::kNone);
   if (!requested) return requested;
   listeners_.begin();
   for (;;) {
@@ -225,7 +225,7 @@ void Sampler::start_dump() {
   resync_ = false;
   dumping_ = true;
   tracker_.begin_dump(dump_start_);
-  auto requested = sockets_.dump->request_dump(kAllStates, true);
+  auto requested = sockets_.dump->request_dump(kAllStates, DumpDetail::kCounters);
   if (!requested) fail_dump(std::move(requested.error()));
 }
 

@@ -53,7 +53,7 @@ class FakeDiagSocket final : public DiagSocket {
 
   int fd() const override { return fd_.get(); }
 
-  Result<void> request_dump(std::uint32_t states, bool) override {
+  Result<void> request_dump(std::uint32_t states, DumpDetail) override {
     const std::lock_guard lock(kernel_.mutex);
     if (kernel_.call_fails()) return errno_error("request", EIO);
     pending_.clear();
