@@ -66,6 +66,7 @@ Result<IpAddress> parse_ip_address(std::string_view text) {
 }
 
 bool IpPrefix::contains(const IpAddress& a) const {
+  if (a.is_v4() != address.is_v4()) return false;
   const std::size_t whole = length / 8;
   if (!std::equal(a.bytes.begin(), a.bytes.begin() + whole, address.bytes.begin())) return false;
   const unsigned rest = length % 8;

@@ -37,6 +37,7 @@ struct IpPrefix {
   IpAddress address;        // bits past the length are zero
   std::uint8_t length = 0;  // bits of the 128-bit form: an IPv4 /8 is 96 + 8
 
+  // A prefix is of one family: ::/0 is all of IPv6, and nothing of IPv4.
   bool contains(const IpAddress& a) const;
 
   auto operator<=>(const IpPrefix&) const = default;

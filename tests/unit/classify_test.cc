@@ -80,23 +80,6 @@ TEST_CASE("an attempt to connect is outbound, whatever listens on its local port
   CHECK(world.classify({.state = TcpState::kSynSent}).direction == Direction::kOutbound);
 }
 
-TEST_CASE("peers fall into the built-in groups by longest prefix") {
-  const PeerGroups peers;
-  struct Row {
-    const char* address;
-    const char* group;
-  };
-  for (const Row& row :
-       {Row{"127.1.2.3", "loopback"}, Row{"::1", "loopback"}, Row{"169.254.1.1", "link_local"},
-        Row{"fe80::1", "link_local"}, Row{"10.1.1.1", "private"}, Row{"172.20.0.1", "private"},
-        Row{"192.168.3.4", "private"}, Row{"100.64.0.1", "private"}, Row{"fd00::1", "private"},
-        Row{"8.8.8.8", "public"}, Row{"172.32.0.1", "public"}, Row{"2001:db8::1", "public"},
-        Row{"::ffff:10.0.0.1", "private"}}) {
-    CAPTURE(row.address);
-    CHECK(peers.name(peers.find(*parse_ip_address(row.address))) == row.group);
-  }
-}
-
 TEST_CASE("a listener that closed is remembered for a minute") {
   World world;
   world.listen({listener("0.0.0.0", 443)});

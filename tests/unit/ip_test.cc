@@ -25,7 +25,7 @@ TEST_CASE("a prefix contains its addresses and no others") {
         Row{"172.16.0.0/12", "172.31.255.255", true}, Row{"172.16.0.0/12", "172.32.0.0", false},
         Row{"fc00::/7", "fdff::1", true}, Row{"fc00::/7", "fe00::1", false},
         Row{"0.0.0.0/0", "8.8.8.8", true}, Row{"0.0.0.0/0", "2001:db8::1", false},
-        Row{"::/0", "8.8.8.8", true}, Row{"192.0.2.7", "192.0.2.7", true},
+        Row{"::/0", "8.8.8.8", false}, Row{"::/0", "2001:db8::1", true}, Row{"192.0.2.7", "192.0.2.7", true},
         Row{"192.0.2.7/24", "192.0.2.9", true}}) {
     CAPTURE(row.prefix);
     CAPTURE(row.address);
