@@ -9,6 +9,8 @@
 #include <cerrno>
 #include <vector>
 
+#include "collectors/connections/exclude.h"
+
 namespace tcpvitals {
 namespace {
 
@@ -60,6 +62,8 @@ class MnlDiagSocket final : public DiagSocket {
   Result<void> reopen() override {
     socket_.reset(mnl_socket_open2(NETLINK_SOCK_DIAG, SOCK_CLOEXEC | SOCK_NONBLOCK));
     if (!socket_) return errno_error("open netlink sock_diag", errno);
+    auto filtered = filter_events(excluded_.events);  // before the first event can come
+    if (!filtered) return filtered;
     if (mnl_socket_bind(socket_.get(), groups_, MNL_SOCKET_AUTOPID) < 0) {
       return errno_error("bind netlink sock_diag", errno);
     }
@@ -70,7 +74,9 @@ class MnlDiagSocket final : public DiagSocket {
 
   Result<void> request_dump(std::uint32_t states, DumpDetail detail) override {
     // The legacy type: one walk returns IPv4 and IPv6, where the newer one needs a walk each.
-    std::array<char, MNL_NLMSG_HDRLEN + MNL_ALIGN(sizeof(inet_diag_req))> buffer{};
+    const std::vector<std::byte>& filter = excluded_.dump;
+    std::vector<char> buffer(MNL_NLMSG_HDRLEN + MNL_ALIGN(sizeof(inet_diag_req)) + MNL_ATTR_HDRLEN +
+                             MNL_ALIGN(filter.size()));
     nlmsghdr* header = mnl_nlmsg_put_header(buffer.data());
     header->nlmsg_type = TCPDIAG_GETSOCK;
     header->nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP;
@@ -80,9 +86,21 @@ class MnlDiagSocket final : public DiagSocket {
     request->idiag_family = AF_INET;
     request->idiag_ext = extensions(detail);
     request->idiag_states = states;
+    if (!filter.empty()) {
+      mnl_attr_put(header, INET_DIAG_REQ_BYTECODE, filter.size(), filter.data());
+    }
     if (mnl_socket_sendto(socket_.get(), header, header->nlmsg_len) < 0) {
       return errno_error("request a sock_diag dump", errno);
     }
+    return {};
+  }
+
+  Result<void> exclude(const Excludes& excludes) override {
+    auto programs = compile_excludes(excludes);
+    if (!programs) return std::move(programs.error());
+    auto filtered = filter_events(programs->events);
+    if (!filtered) return filtered;
+    excluded_ = std::move(*programs);
     return {};
   }
 
@@ -148,7 +166,24 @@ class MnlDiagSocket final : public DiagSocket {
     }
   }
 
+  Result<void> filter_events(const std::vector<sock_filter>& filter) const {
+    if (groups_ == 0) return {};
+    if (filter.empty()) {
+      const int ignored = 0;
+      ::setsockopt(fd(), SOL_SOCKET, SO_DETACH_FILTER, &ignored, sizeof ignored);
+      return {};
+    }
+    const sock_fprog program{static_cast<unsigned short>(filter.size()),
+                             const_cast<sock_filter*>(filter.data())};
+    if (::setsockopt(fd(), SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program) < 0) {
+      // ENOMEM: the kernel bounds a socket's filter by that.
+      return errno_error("exclude from DESTROY events, within net.core.optmem_max", errno);
+    }
+    return {};
+  }
+
   unsigned groups_;
+  ExcludePrograms excluded_;
   std::unique_ptr<mnl_socket, MnlClose> socket_;
   std::vector<std::byte> buffer_;
   std::vector<iovec> vectors_;

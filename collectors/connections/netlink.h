@@ -10,6 +10,7 @@
 #include <span>
 
 #include "base/result.h"
+#include "collectors/connections/config.h"
 
 namespace tcpvitals {
 
@@ -42,8 +43,13 @@ class DiagSocket {
   // read, at most 32 KiB each time.
   virtual Result<void> request_dump(std::uint32_t states, DumpDetail detail) = 0;
 
-  // After a dump that broke off: forgets what is left of it. The socket's events are lost, so this
-  // is for sockets without any.
+  // From now on the kernel keeps what is excluded out of this socket's dumps and events, in place
+  // of what was excluded before; see exclude.h. Events that wait in the buffer, and a dump that is
+  // under way, stay as they are. If it fails (more than the kernel can exclude), nothing changes.
+  virtual Result<void> exclude(const Excludes& excludes) = 0;
+
+  // After a dump that broke off: forgets what is left of it, but not what is excluded. The socket's
+  // events are lost, so this is for sockets without any.
   virtual Result<void> reopen() = 0;
 
   // Never blocks.

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "base/fd.h"
+#include "collectors/connections/exclude.h"
 #include "collectors/connections/netlink.h"
 #include "tests/unit/diag_builder.h"
 
@@ -22,6 +23,7 @@ struct FakeKernel {
   std::mutex mutex;
   std::vector<FakeSocket> sockets;
   std::deque<Bytes> events;
+  Excludes event_excludes;
   bool overrun = false;
   std::uint64_t dropped = 0;
   int event_fd = -1;
@@ -34,6 +36,11 @@ struct FakeKernel {
 
   void send(const Bytes& event) {
     const std::lock_guard lock(mutex);
+    SocketRow row;
+    if (InetDiagReader(event).next(row) == InetDiagReader::Next::kRow &&
+        excluded(event_excludes, row)) {
+      return;
+    }
     events.push_back(event);
     ::eventfd_write(event_fd, 1);
   }
@@ -61,6 +68,7 @@ class FakeDiagSocket final : public DiagSocket {
     for (const FakeSocket& s : kernel_.sockets) {
       if ((states >> static_cast<unsigned>(s.state) & 1) == 0) continue;
       const Bytes one = message(s);
+      if (excluded(excludes_, first_row(one))) continue;
       datagram.insert(datagram.end(), one.begin(), one.end());
     }
     if (kernel_.garbage) datagram = Bytes(100, std::byte{0xa5});
@@ -68,6 +76,13 @@ class FakeDiagSocket final : public DiagSocket {
     if (!datagram.empty()) pending_.push_back(datagram);
     if (!kernel_.silent) pending_.push_back(done());
     ::eventfd_write(fd_.get(), 1);
+    return {};
+  }
+
+  Result<void> exclude(const Excludes& excludes) override {
+    const std::lock_guard lock(kernel_.mutex);
+    if (kernel_.call_fails()) return errno_error("exclude", ENOMEM);
+    (for_events_ ? kernel_.event_excludes : excludes_) = excludes;
     return {};
   }
 
@@ -106,6 +121,7 @@ class FakeDiagSocket final : public DiagSocket {
   FakeKernel& kernel_;
   bool for_events_;
   Fd fd_;
+  Excludes excludes_;
   std::deque<Bytes> pending_;
   Bytes current_;
   std::span<const std::byte> span_;
