@@ -1,7 +1,8 @@
-// Any bytes, read as a sock_diag datagram, tracked as a dump's rows and as events: no crash, and
-// the books balance.
+// Any bytes, read as a sock_diag datagram, in full and tracked as a dump's rows and as events: no
+// crash, and the books balance.
 #include <cstdlib>
 
+#include "collectors/connections/socket_detail.h"
 #include "collectors/connections/tracker.h"
 
 using namespace tcpvitals;
@@ -12,7 +13,10 @@ std::vector<SocketRow> read(std::span<const std::byte> datagram) {
   std::vector<SocketRow> rows;
   InetDiagReader reader(datagram);
   SocketRow row;
-  while (reader.next(row) == InetDiagReader::Next::kRow) rows.push_back(row);
+  while (reader.next(row) == InetDiagReader::Next::kRow) {
+    if (read_detail(row).cookie != row.cookie) std::abort();
+    rows.push_back(row);
+  }
   return rows;
 }
 
