@@ -78,10 +78,10 @@ int run(const Options& options) {
   auto collectors = make_collectors(proc, options.collectors);
   if (!collectors) return refuse("--collector.netstat.fields: " + collectors.error().message);
   if (server && options.server_metrics) {
-    collectors->push_back(std::make_unique<ServerCollector>(*server));
+    collectors->all.push_back(std::make_unique<ServerCollector>(*server));
   }
   std::vector<Collector*> pointers;
-  for (const auto& collector : *collectors) pointers.push_back(collector.get());
+  for (const auto& collector : collectors->all) pointers.push_back(collector.get());
   Scrape scrape(pointers, {.version = TCPVITALS_VERSION});
 
   HttpOptions http_options;

@@ -121,13 +121,15 @@ Options parse_options(int argc, const char* const* argv) {
         "Scrapes and page views at once; one more is answered 503")
       ->check(number_between(1U, 1000U));
 
-  value("Connections", "--connections.cpu-budget", options.collectors.connections.cpu_budget,
+  value("Connections", "--connections.cpu-budget", options.collectors.connections.config.cpu_budget,
         "SHARE", "Share of one core that sampling may use")
       ->check(number_between(0.001, 1.0));
-  value("Connections", "--connections.max-tracked", options.collectors.connections.max_connections,
-        "N", "Connections tracked one by one")
+  value("Connections", "--connections.max-tracked",
+        options.collectors.connections.config.limits.connections, "N",
+        "Connections tracked one by one")
       ->check(number_between(std::size_t{1}, std::size_t{1} << 24));
-  value("Connections", "--connections.max-groups", options.collectors.connections.max_groups, "N",
+  value("Connections", "--connections.max-groups",
+        options.collectors.connections.config.limits.groups, "N",
         "Groups by direction, port and peer; the rest is counted as other")
       ->check(number_between(std::size_t{1}, std::size_t{10'000}));
 

@@ -42,7 +42,8 @@ std::unique_ptr<Sampler> new_sampler() {
   auto sockets = open_diag_sockets(8 << 20);
   if (!sockets) die(sockets.error().message);
   // A budget so large that every sample is a fresh dump.
-  return std::make_unique<Sampler>(std::move(*sockets), SamplerOptions{.cpu_budget = 1e9});
+  return std::make_unique<Sampler>(std::move(*sockets),
+                                   SamplerOptions{.config = {.cpu_budget = 1e9}});
 }
 
 struct Sampled {
@@ -158,8 +159,8 @@ void bench_sockets() {
   BareDump bare;
   const auto steady = new_sampler();
   Sampled last = sample(*steady);
-  const auto sockets =
-      std::accumulate(last.snapshot->host_states.begin(), last.snapshot->host_states.end(), 0UL);
+  const auto& states = last.snapshot->namespaces.front().states;
+  const auto sockets = std::accumulate(states.begin(), states.end(), 0UL);
   Scraped last_scrape;
 
   std::vector<Contender> contenders{

@@ -32,7 +32,7 @@ Made make_netstat(const KernelSource& source, const CollectorOptions& options) {
 }
 
 Made make_connections(const KernelSource& source, const CollectorOptions& options) {
-  return make_connections_collector(source, options.connections);
+  return Made(std::make_unique<ConnectionsCollector>(source, options.connections));
 }
 
 constexpr std::array kEntries = std::to_array<Entry>({
@@ -61,19 +61,21 @@ bool contains(std::span<const std::string> names, std::string_view name) {
 
 std::span<const std::string_view> collector_names() { return kNames; }
 
-Result<std::vector<std::unique_ptr<Collector>>> make_collectors(const KernelSource& source,
-                                                                const CollectorOptions& options) {
+Result<Collectors> make_collectors(const KernelSource& source, const CollectorOptions& options) {
   for (const std::string& name : options.names) {
     if (std::find(kNames.begin(), kNames.end(), name) == kNames.end()) {
       return Error{"no collector is called \"" + name + "\""};
     }
   }
-  std::vector<std::unique_ptr<Collector>> collectors;
+  Collectors collectors;
   for (const Entry& entry : kEntries) {
     if (!contains(options.names, entry.name)) continue;
     Made made = entry.make(source, options);
     if (!made) return std::move(made.error());
-    collectors.push_back(std::move(*made));
+    if (entry.make == make_connections) {
+      collectors.connections = static_cast<ConnectionsCollector*>(made->get());
+    }
+    collectors.all.push_back(std::move(*made));
   }
   return collectors;
 }

@@ -24,8 +24,12 @@ struct CollectorOptions {
   ConnectionsOptions connections;
 };
 
-// The collectors of options.names, in the order of the list. `source` must outlive them.
-Result<std::vector<std::unique_ptr<Collector>>> make_collectors(const KernelSource& source,
-                                                                const CollectorOptions& options);
+struct Collectors {
+  std::vector<std::unique_ptr<Collector>> all;  // in the order of the list
+  ConnectionsCollector* connections = nullptr;  // one of them; null: not among options.names
+};
+
+// The collectors of options.names. `source` must outlive them.
+Result<Collectors> make_collectors(const KernelSource& source, const CollectorOptions& options);
 
 }  // namespace tcpvitals

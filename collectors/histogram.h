@@ -89,4 +89,24 @@ struct Histogram125 {
 // Round-trip times: 50 us to 10 s, 17 bounds.
 using RttHistogram = Histogram125<50, 10'000'000>;
 
+// Rates in bytes a second, a bucket to a decade: 10 kB/s to 10 GB/s. A plain value like the above.
+struct RateHistogram {
+  static constexpr std::array<double, 7> kBounds{1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10};
+
+  void observe(std::uint64_t bytes_per_second) {
+    std::size_t bucket = 0;
+    for (std::uint64_t bound = 10'000; bucket < kBounds.size() && bytes_per_second > bound;
+         bound *= 10) {
+      ++bucket;
+    }
+    ++counts[bucket];
+    sum += bytes_per_second;
+  }
+
+  HistogramSample sample() const { return {kBounds, counts, static_cast<double>(sum)}; }
+
+  std::array<std::uint64_t, kBounds.size() + 1> counts{};  // not cumulative
+  std::uint64_t sum = 0;
+};
+
 }  // namespace tcpvitals

@@ -45,7 +45,9 @@ prometheus::ClientMetric* Sink::next(const MetricDesc& desc,
   metric.label.reserve(label_values.size());
   std::size_t i = 0;
   for (const std::string_view value : label_values) {
-    metric.label.push_back({std::string(desc.labels[i++]), std::string(value)});
+    const std::string_view name = desc.labels[i++];
+    // To Prometheus an empty label is one that is not there.
+    if (!value.empty()) metric.label.push_back({std::string(name), std::string(value)});
   }
   return &metric;
 }

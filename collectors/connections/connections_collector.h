@@ -1,5 +1,5 @@
-// The connections collector: every TCP connection of this namespace, by direction, service port and
-// group of peers. Owns the sampler.
+// The connections collector: every TCP connection of this host, or of this network namespace alone,
+// by direction, service port and group of peers. Owns the sampler.
 #pragma once
 
 #include <functional>
@@ -12,18 +12,32 @@
 namespace tcpvitals {
 
 struct ConnectionsOptions {
-  double cpu_budget = 0.05;               // of one core, for full dumps
-  std::size_t max_connections = 262'144;  // tracked one by one; 96 bytes and a hash slot each
-  std::size_t max_groups = 200;
+  ConnectionsConfig config;
   std::size_t event_buffer_bytes = 8 << 20;  // wished for; granted up to net.core.rmem_max
 
   // Opens the sockets, given event_buffer_bytes; tests and fixtures bring their own.
   std::function<Result<DiagSockets>(std::size_t)> open_sockets = open_diag_sockets;
 };
 
-// `kernel` must outlive the collector. Starts counting at once. Where sock_diag cannot be opened
-// the collector is there all the same, and fails with the reason at every scrape.
-std::unique_ptr<Collector> make_connections_collector(const KernelSource& kernel,
-                                                      const ConnectionsOptions& options);
+// Starts counting when it is made. Where sock_diag cannot be opened it is there all the same, and
+// fails with the reason whatever it is asked.
+class ConnectionsCollector final : public Collector {
+ public:
+  // `kernel` must outlive the collector.
+  ConnectionsCollector(const KernelSource& kernel, const ConnectionsOptions& options);
+
+  std::string_view name() const override { return "connections"; }
+  std::span<const MetricDesc> metrics() const override;
+  Result<void> collect(Sink& sink, TimePoint deadline) override;
+
+  // Any thread. See Sampler.
+  Result<void> reconfigure(const ConnectionsConfig& config, TimePoint deadline);
+  Result<ConnectionList> find(const ConnectionQuery& query, TimePoint deadline);
+
+ private:
+  const KernelSource& kernel_;
+  Error open_error_;
+  std::unique_ptr<Sampler> sampler_;
+};
 
 }  // namespace tcpvitals

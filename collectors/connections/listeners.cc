@@ -44,6 +44,7 @@ void ListenerTable::add(const SocketRow& row) {
   e.seen = true;
   e.seen_length += row.receive_queue;
   e.seen_limit += row.send_queue;
+  e.listener.cgroup_id = row.cgroup_id;
 }
 
 void ListenerTable::closed(const SocketRow& event, TimePoint now) {
@@ -60,6 +61,9 @@ void ListenerTable::commit(TimePoint now) {
     e.listener.queue_limit = e.seen_limit;
     if (!e.open) continue;
     e.last_open = now;
+    if (e.listener.queue_length > 0 && e.listener.queue_length >= e.listener.queue_limit) {
+      ++e.listener.queue_full;
+    }
     e.peaks[slot_] = std::max(e.peaks[slot_], e.listener.queue_length);
     e.listener.queue_peak = *std::max_element(e.peaks.begin(), e.peaks.end());
   }
@@ -80,14 +84,23 @@ void ListenerTable::rotate_peaks(TimePoint now) {
   slot_start_ = now;
 }
 
-bool ListenerTable::inbound(const IpAddress& local, std::uint16_t port) const {
-  if (!ports_.test(port)) return false;
+const Listener* ListenerTable::find(const IpAddress& local, std::uint16_t port) const {
+  if (!ports_.test(port)) return nullptr;
   const Endpoint first{IpAddress{}, port};
   for (auto it = std::lower_bound(entries_.begin(), entries_.end(), first, by_port_first);
        it != entries_.end() && it->listener.endpoint.port == port; ++it) {
-    if (it->listener.accepts(local, port)) return true;
+    if (it->listener.accepts(local, port)) return &it->listener;
   }
-  return false;
+  return nullptr;
+}
+
+bool ListenerTable::inbound(const IpAddress& local, std::uint16_t port) const {
+  return find(local, port) != nullptr;
+}
+
+std::uint64_t ListenerTable::cgroup_id(const IpAddress& local, std::uint16_t port) const {
+  const Listener* listener = find(local, port);
+  return listener == nullptr ? 0 : listener->cgroup_id;
 }
 
 std::vector<Listener> ListenerTable::open() const {

@@ -26,6 +26,8 @@ struct Listener {
   std::uint32_t queue_length = 0;  // connections waiting for accept
   std::uint32_t queue_limit = 0;   // the backlog, as the kernel granted it
   std::uint32_t queue_peak = 0;    // highest queue_length seen in the last minute
+  std::uint64_t queue_full = 0;    // times that queue_length was found at queue_limit or above
+  std::uint64_t cgroup_id = 0;     // of the socket seen last; 0: the kernel did not say
 
   bool accepts(const IpAddress& local, std::uint16_t port) const;
 };
@@ -44,6 +46,9 @@ class ListenerTable {
 
   // Whether a connection whose local end is `local`:`port` came in through a listener.
   bool inbound(const IpAddress& local, std::uint16_t port) const;
+
+  // The cgroup of the listener that such a connection came in through; 0: not known.
+  std::uint64_t cgroup_id(const IpAddress& local, std::uint16_t port) const;
 
   // The open ones, in the order of port and address.
   std::vector<Listener> open() const;
@@ -67,6 +72,7 @@ class ListenerTable {
 
   static bool by_port_first(const Entry& e, const Endpoint& wanted);
   Entry& find_or_add(const SocketRow& row);
+  const Listener* find(const IpAddress& local, std::uint16_t port) const;
   void rotate_peaks(TimePoint now);
 
   std::vector<Entry> entries_;  // by port, then address, ascending

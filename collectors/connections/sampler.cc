@@ -1,5 +1,6 @@
 #include "collectors/connections/sampler.h"
 
+#include <fmt/format.h>
 #include <poll.h>
 #include <pthread.h>
 #include <sys/eventfd.h>
@@ -7,6 +8,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <utility>
 
 #include "base/log.h"
 
@@ -41,16 +43,35 @@ Clock::duration event_pause(std::size_t buffer_bytes) {
 
 }  // namespace
 
+Sampler::Space::Space(Sampler& sampler, NetnsId netns, std::string netns_name,
+                      std::unique_ptr<DiagSocket> listeners_from,
+                      std::unique_ptr<DiagSocket> dump_from)
+    : id(netns),
+      name(std::move(netns_name)),
+      listener_socket(std::move(listeners_from)),
+      dump_socket(std::move(dump_from)),
+      classifier(
+          listeners, *sampler.grouping_,
+          [&sampler, this] { return sampler.refresh_listeners(*this); }, netns,
+          [&sampler](std::uint64_t cgroup) {
+            return sampler.cgroups_ ? sampler.cgroups_->find(cgroup, Clock::now()) : kCgroupUnknown;
+          }),
+      tracker(sampler.shared_, classifier),
+      read_totals(netns == kNetnsHost ? sampler.options_.host_totals
+                                      : [] { return std::optional<HostTotals>(); }) {}
+
 Sampler::Sampler(DiagSockets sockets, SamplerOptions options)
-    : sockets_(std::move(sockets)),
-      options_(options),
-      event_pause_(event_pause(sockets_.events->buffer_bytes())),
-      classifier_(listeners_, options.ephemeral, [this] { return refresh_listeners(); }),
-      groups_(options.max_groups),
-      tracker_(groups_, classifier_, options.limits),
+    : events_(std::move(sockets.events)),
+      options_(std::move(options)),
+      event_pause_(event_pause(events_->buffer_bytes())),
+      grouping_(std::make_unique<Grouping>(options_.config, options_.ephemeral)),
+      groups_(options_.config.limits.groups),
+      shared_{groups_},
       wake_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)),
-      latest_(Error{"no sample yet"}),
-      thread_([this] { run(); }) {
+      latest_(Error{"no sample yet"}) {
+  spaces_.push_back(std::make_unique<Space>(*this, kNetnsHost, "host", std::move(sockets.listeners),
+                                            std::move(sockets.dump)));
+  thread_ = std::thread([this] { run(); });
   ::pthread_setname_np(thread_.native_handle(), "sampler");
 }
 
@@ -70,6 +91,36 @@ Sampler::SnapshotResult Sampler::sample(TimePoint deadline) {
   return latest_;
 }
 
+Result<void> Sampler::reconfigure(ConnectionsConfig config, TimePoint deadline) {
+  auto asked = std::make_unique<Reconfiguration>();
+  asked->config = std::move(config);
+  auto done = asked->done.get_future();
+  {
+    const std::lock_guard lock(mutex_);
+    if (reconfiguration_) return Error{"another configuration is about to be applied"};
+    reconfiguration_ = std::move(asked);
+  }
+  ::eventfd_write(wake_.get(), 1);
+  if (done.wait_until(deadline) != std::future_status::ready) {
+    return Error{"the first sample by the new configuration is not complete yet"};
+  }
+  return done.get();
+}
+
+Result<ConnectionList> Sampler::find(const ConnectionQuery& query, TimePoint deadline) {
+  auto asked = std::make_unique<Search>(Search{ConnectionSearch(query), {}});
+  auto done = asked->done.get_future();
+  {
+    const std::lock_guard lock(mutex_);
+    searches_.push_back(std::move(asked));
+  }
+  ::eventfd_write(wake_.get(), 1);
+  if (done.wait_until(deadline) != std::future_status::ready) {
+    return Error{"the dump was not complete before the deadline"};
+  }
+  return done.get();
+}
+
 void Sampler::answer() {
   SnapshotResult result = outcome();
   {
@@ -81,30 +132,36 @@ void Sampler::answer() {
 }
 
 Sampler::SnapshotResult Sampler::outcome() {
+  if (exclude_error_) return Error(*exclude_error_);
   if (dump_error_) return Error(*dump_error_);
-  if (listener_error_) return Error(*listener_error_);
+  if (spaces_.front()->listener_error) return Error(*spaces_.front()->listener_error);
   if (event_error_) return std::move(*std::exchange(event_error_, std::nullopt));
   return snapshot();
 }
 
+Sampler::Asked Sampler::asked() {
+  const std::lock_guard lock(mutex_);
+  return {asked_ != answered_, !searches_.empty()};
+}
+
 void Sampler::run() {
+  start_counting();
   while (!stopping_) {
     wait();
     read_events();
     const TimePoint now = Clock::now();
-    if (now >= next_listeners_) refresh_listeners();
+    if (now >= next_listeners_) refresh_all_listeners();
     if (dumping_) {
       read_dump();
       continue;
     }
-    bool asked;
-    {
-      const std::lock_guard lock(mutex_);
-      asked = asked_ != answered_;
-    }
-    if ((asked || resync_) && now >= next_dump_) {
-      start_dump();
-    } else if (asked && (tracker_.started() || dump_error_)) {
+    begin_reconfiguration();
+    const auto [a_sample, a_search] = asked();
+    waiting_for_budget_ = a_search;
+    const bool due = (a_sample || a_search) && now >= next_dump_;
+    if (due || ((resync_ || reconfiguring_) && now >= next_resync_)) {
+      start_sample();
+    } else if (a_sample && (spaces_.front()->tracker.started() || dump_error_)) {
       answer();
     }
   }
@@ -115,11 +172,12 @@ void Sampler::wait() {
   const TimePoint now = Clock::now();
   const bool gathering = now < events_quiet_until_;
   pollfd fds[] = {{wake_.get(), POLLIN, 0},
-                  {gathering ? -1 : sockets_.events->fd(), POLLIN, 0},
-                  {dumping_ ? sockets_.dump->fd() : -1, POLLIN, 0}};
+                  {gathering ? -1 : events_->fd(), POLLIN, 0},
+                  {dumping_ ? dumping().dump_socket->fd() : -1, POLLIN, 0}};
   TimePoint until = next_listeners_;
   if (gathering) until = std::min(until, events_quiet_until_);
-  if (resync_ && !dumping_) until = std::min(until, next_dump_);
+  if ((resync_ || reconfiguring_) && !dumping_) until = std::min(until, next_resync_);
+  if (waiting_for_budget_ && !dumping_) until = std::min(until, next_dump_);
   const auto left = std::max(Clock::duration::zero(), until - now);
   const auto nanoseconds = std::chrono::duration_cast<std::chrono::nanoseconds>(left).count();
   const timespec timeout{nanoseconds / 1'000'000'000, nanoseconds % 1'000'000'000};
@@ -132,14 +190,14 @@ void Sampler::wait() {
 
 void Sampler::read_events() {
   for (;;) {
-    auto received = sockets_.events->receive();
+    auto received = events_->receive();
     if (!received) {
       fail_events(std::move(received.error()));
       return;
     }
     if (received->overrun) {
       ++event_overruns_;
-      resync_ = true;
+      resync_ = events_lost_ = true;
       continue;
     }
     if (received->datagrams.empty()) return;
@@ -157,51 +215,55 @@ void Sampler::read_event_batch(const Received& batch) {
       const auto next = reader.next(row);
       if (next == InetDiagReader::Next::kError) fail_events(Error(reader.error()));
       if (next != InetDiagReader::Next::kRow) break;
-      rows_.push_back(row);
+      rows_.push_back({spaces_.front().get(), row});
     }
   }
   // Listeners first: one that lived for milliseconds tells the direction of its connections.
   const TimePoint now = Clock::now();
-  for (const SocketRow& row : rows_) {
+  for (const auto& [space, row] : rows_) {
     if (row.remote_port == 0 && row.local_port != 0 && row.remote_address().is_any()) {
-      listeners_.closed(row, now);
+      space->listeners.closed(row, now);
     }
   }
-  for (const SocketRow& row : rows_) tracker_.add_event(row);
+  for (const auto& [space, row] : rows_) space->tracker.add_event(row);
 }
 
 // What came in broken was an event all the same: only a dump can tell what is left.
 void Sampler::fail_events(Error error) {
   ++event_failures_;
-  resync_ = true;
+  resync_ = events_lost_ = true;
   events_quiet_until_ = Clock::now() + event_pause_;
   event_error_ = std::move(error).in("DESTROY events");
 }
 
-bool Sampler::refresh_listeners() {
+void Sampler::refresh_all_listeners() {
+  next_listeners_ = Clock::now() + kListenerInterval;
+  for (const auto& space : spaces_) refresh_listeners(*space);
+}
+
+bool Sampler::refresh_listeners(Space& space) {
   const TimePoint now = Clock::now();
-  if (now - last_listeners_ < kListenerMinimum) return false;
-  last_listeners_ = now;
-  next_listeners_ = now + kListenerInterval;
-  auto done = dump_listeners();
+  if (now - space.last_listeners < kListenerMinimum) return false;
+  space.last_listeners = now;
+  auto done = dump_listeners(space);
   if (done) {
-    listeners_.commit(now);
-    listener_error_.reset();
+    space.listeners.commit(now);
+    space.listener_error.reset();
     return true;
   }
-  listener_error_ = std::move(done.error()).in("listener dump");
-  auto reopened = sockets_.listeners->reopen();
-  if (!reopened) listener_error_ = std::move(reopened.error());
+  space.listener_error = std::move(done.error()).in("listener dump");
+  auto reopened = space.listener_socket->reopen();
+  if (!reopened) space.listener_error = std::move(reopened.error());
   return false;
 }
 
-Result<void> Sampler::dump_listeners() {
-  auto requested = sockets_.listeners->request_dump(kListenOnly, DumpDetail::kNone);
+Result<void> Sampler::dump_listeners(Space& space) {
+  auto requested = space.listener_socket->request_dump(kListenOnly, DumpDetail::kNone);
   if (!requested) return requested;
-  listeners_.begin();
+  space.listeners.begin();
   for (;;) {
     // The kernel has the answer ready when the request returns: nothing to wait for.
-    auto received = sockets_.listeners->receive();
+    auto received = space.listener_socket->receive();
     if (!received) return std::move(received.error());
     if (received->datagrams.empty()) return Error{"no answer"};
     for (const auto& datagram : received->datagrams) {
@@ -212,25 +274,113 @@ Result<void> Sampler::dump_listeners() {
         if (next == InetDiagReader::Next::kDone) return {};
         if (next == InetDiagReader::Next::kError) return Error(reader.error());
         if (next == InetDiagReader::Next::kEnd) break;
-        if (row.state == TcpState::kListen) listeners_.add(row);
+        if (row.state == TcpState::kListen) space.listeners.add(row);
       }
     }
   }
 }
 
-void Sampler::start_dump() {
-  dump_start_ = dump_progress_ = Clock::now();
+void Sampler::start_counting() {
+  apply_limits();
+  exclude_at_start();
+}
+
+void Sampler::apply_limits() {
+  const ConnectionsConfig& config = options_.config;
+  groups_.set_limit(config.limits.groups);
+  shared_.max_connections = config.limits.connections;
+  shared_.close_wait_threshold = config.close_wait_threshold;
+  if (!config.group_by.cgroup) {
+    cgroups_.reset();
+  } else if (cgroups_) {
+    cgroups_->set_limit(config.limits.cgroups);
+  } else {
+    cgroups_ = std::make_unique<CgroupNames>(options_.cgroup_mount(),
+                                             CgroupNames::Limits{.names = config.limits.cgroups});
+  }
+}
+
+void Sampler::exclude_at_start() {
+  exclude_error_.reset();
+  if (options_.config.excludes.empty()) return;
+  auto done = set_excludes(options_.config.excludes);
+  if (!done) exclude_error_ = std::move(done.error());
+}
+
+Result<void> Sampler::set_excludes(const Excludes& excludes) {
+  auto done = events_->exclude(excludes);
+  for (auto space = spaces_.begin(); done && space != spaces_.end(); ++space) {
+    done = (*space)->dump_socket->exclude(excludes);
+  }
+  return done;
+}
+
+// From here until the next sample ends nothing is excluded by the kernel, so that the trackers see
+// what comes and what goes by the change.
+void Sampler::begin_reconfiguration() {
+  if (reconfiguring_) return;
+  {
+    const std::lock_guard lock(mutex_);
+    reconfiguring_ = std::move(reconfiguration_);
+  }
+  if (!reconfiguring_) return;
+  const Excludes before = options_.config.excludes;
+  const Excludes& now = reconfiguring_->config.excludes;
+  if (!(now == before)) {
+    auto possible = set_excludes(now);
+    if (possible) possible = set_excludes({});
+    if (!possible) {
+      set_excludes(before).ok();
+      reconfiguring_->done.set_value(std::move(possible));
+      reconfiguring_.reset();
+      return;
+    }
+  }
+  options_.config = reconfiguring_->config;
+  apply_limits();
+  auto grouping = std::make_unique<const Grouping>(options_.config, options_.ephemeral);
+  groups_.rekey([&](const GroupKey& key) { return grouping->translate(*grouping_, key); });
+  for (const auto& space : spaces_) {
+    space->classifier.set_grouping(*grouping);
+    space->tracker.regroup(before, now);
+  }
+  grouping_ = std::move(grouping);
+}
+
+void Sampler::end_reconfiguration() {
+  reconfiguring_->done.set_value(set_excludes(options_.config.excludes));
+  reconfiguring_.reset();
+}
+
+void Sampler::start_sample() {
+  if (exclude_error_) exclude_at_start();
+  dump_start_ = Clock::now();
   dump_start_cpu_ = thread_cpu_seconds();
   dump_bytes_ = 0;
   resync_ = false;
+  miss_ends_ = std::exchange(events_lost_, false);
   dumping_ = true;
-  tracker_.begin_dump(dump_start_);
-  auto requested = sockets_.dump->request_dump(kAllStates, DumpDetail::kCounters);
+  dumping_space_ = 0;
+  {
+    const std::lock_guard lock(mutex_);
+    searching_ = std::exchange(searches_, {});
+  }
+  shared_.begin_dump();
+  start_dump();
+}
+
+Sampler::Space& Sampler::dumping() { return *spaces_[dumping_space_]; }
+
+void Sampler::start_dump() {
+  dump_progress_ = Clock::now();
+  dumping().tracker.begin_dump(dump_progress_, miss_ends_);
+  const auto detail = searching_.empty() ? DumpDetail::kCounters : DumpDetail::kEverything;
+  auto requested = dumping().dump_socket->request_dump(kAllStates, detail);
   if (!requested) fail_dump(std::move(requested.error()));
 }
 
 void Sampler::read_dump() {
-  auto received = sockets_.dump->receive();
+  auto received = dumping().dump_socket->receive();
   if (!received) return fail_dump(std::move(received.error()));
   const TimePoint now = Clock::now();
   if (received->datagrams.empty()) {
@@ -248,65 +398,166 @@ void Sampler::read_dump() {
 
 // True at the end of the dump.
 Result<bool> Sampler::add_dump_datagram(std::span<const std::byte> datagram) {
+  Tracker& tracker = dumping().tracker;
   InetDiagReader reader(datagram);
   SocketRow row;
   for (;;) {
     const auto next = reader.next(row);
     if (next == InetDiagReader::Next::kError) return Error(reader.error());
     if (next != InetDiagReader::Next::kRow) return next == InetDiagReader::Next::kDone;
-    tracker_.add_row(row);
+    tracker.add_row(row);
+    if (!searching_.empty()) search(row);
+  }
+}
+
+void Sampler::search(const SocketRow& row) {
+  if (row.state == TcpState::kListen) return;
+  const Tracker::Found found = dumping().tracker.look_up(row);
+  for (const auto& asked : searching_) {
+    asked->search.consider(row, found, dump_start_,
+                           [this](const GroupKey& key) { return labels(key); });
   }
 }
 
 void Sampler::end_dump() {
+  Space& space = dumping();
+  const bool first = !space.tracker.started();
+  space.tracker.end_dump(Clock::now());
+  if (first) space.totals_at_start = space.read_totals();
+  if (++dumping_space_ == spaces_.size()) {
+    end_sample();
+  } else {
+    start_dump();
+  }
+}
+
+void Sampler::end_sample() {
   const TimePoint now = Clock::now();
+  shared_.end_dump();
+  groups_.forget_idle(now, options_.config.group_idle);
+  if (cgroups_) {
+    cgroups_->retain([this](CgroupLabel label) { return groups_.uses_cgroup(label); });
+  }
   const double cpu = thread_cpu_seconds() - dump_start_cpu_;
-  tracker_.end_dump(now);
-  dumping_ = false;
-  next_dump_ = dump_start_ + duration(cpu / options_.cpu_budget);
   last_.dump_end = now;
   last_.dump_seconds = seconds(now - dump_start_);
   last_.dump_cpu_seconds = cpu;
   last_.dump_bytes = dump_bytes_;
   ++last_.dumps;
+  if (reconfiguring_) end_reconfiguration();
+  log_features();
   dump_error_.reset();
-  answer();
+  finish_sample(cpu);
 }
 
 void Sampler::fail_dump(Error error) {
-  tracker_.abandon_dump();
-  dumping_ = false;
-  next_dump_ = Clock::now() + kRetry;
-  resync_ = !tracker_.started();
+  Space& space = dumping();
+  space.tracker.abandon_dump();
+  events_lost_ = events_lost_ || miss_ends_;
   dump_error_ = std::move(error).in("socket dump");
-  auto reopened = sockets_.dump->reopen();
+  auto reopened = space.dump_socket->reopen();
   if (!reopened) dump_error_ = std::move(reopened.error());
+  resync_ = resync_ || !space.tracker.started() || miss_ends_;
+  finish_sample(0);
+  next_dump_ = next_resync_ = Clock::now() + kRetry;
+}
+
+// The first resync after a while may begin at once, however long ago the last sample was.
+void Sampler::finish_sample(double cpu) {
+  dumping_ = false;
+  next_dump_ = dump_start_ + duration(cpu / options_.config.cpu_budget);
+  if (miss_ends_) next_resync_ = next_dump_;
+  for (const auto& asked : searching_) {
+    asked->done.set_value(dump_error_ ? Result<ConnectionList>(Error(*dump_error_))
+                                      : Result<ConnectionList>(asked->search.take()));
+  }
+  searching_.clear();
   answer();
+}
+
+GroupLabels Sampler::labels(const GroupKey& key) const {
+  GroupLabels labels{grouping_->direction_text(key), grouping_->port_text(key),
+                     grouping_->peer_text(key), "", netns_text(key.netns)};
+  if (cgroups_) labels.cgroup = cgroups_->name(key.cgroup);
+  return labels;
+}
+
+std::string Sampler::netns_text(NetnsId id) const {
+  if (!grouping_->by.netns) return "";
+  if (id == kNetnsOther) return "other";
+  const auto space = std::find_if(spaces_.begin(), spaces_.end(),
+                                  [&](const auto& candidate) { return candidate->id == id; });
+  return space == spaces_.end() ? "gone" : (*space)->name;
+}
+
+std::vector<Snapshot::Feature> Sampler::features() const {
+  std::vector<Snapshot::Feature> features;
+  const std::size_t granted = events_->buffer_bytes();
+  features.push_back({"event_buffer_forced",
+                      granted >= options_.event_buffer_bytes
+                          ? ""
+                          : fmt::format("the event buffer has {} bytes instead of {}: raise "
+                                        "net.core.rmem_max or give CAP_NET_ADMIN",
+                                        granted, options_.event_buffer_bytes)});
+  if (cgroups_) features.push_back({"cgroup_names", cgroups_->complaint()});
+  return features;
+}
+
+// Each complaint once.
+void Sampler::log_features() {
+  for (const Snapshot::Feature& feature : features()) {
+    std::string& logged = logged_features_[std::string(feature.name)];
+    if (logged == feature.missing) continue;
+    logged = feature.missing;
+    if (!logged.empty()) log_warn(logged, {{"feature", std::string(feature.name)}});
+  }
 }
 
 std::shared_ptr<const Snapshot> Sampler::snapshot() {
   auto s = std::make_shared<Snapshot>(last_);
-  s->host_states = tracker_.host_states();
-  s->groups.reserve(groups_.keys().size());
-  for (std::size_t i = 0; i < groups_.keys().size(); ++i) {
-    const GroupKey& key = groups_.keys()[i];
-    s->groups.push_back({key.direction, port_label(key.port),
-                         std::string(classifier_.peers().name(key.peer)), groups_.stats()[i]});
+  s->config = options_.config;
+  s->ephemeral = options_.ephemeral;
+  s->groups.reserve(groups_.size());
+  for (const GroupTable::Group& group : groups_.groups()) {
+    if (group.named) s->groups.push_back({group.key, labels(group.key), group.stats});
   }
-  s->listeners = listeners_.open();
-  s->tracker = tracker_.stats();
-  s->tracked = tracker_.tracked();
-  s->tracked_limit = tracker_.limit();
-  s->untracked = tracker_.untracked();
-  s->tracker_bytes = tracker_.memory_bytes();
-  s->groups_limit = groups_.limit();
+  s->tracker = gone_;
+  for (const auto& space : spaces_) {
+    s->namespaces.push_back(space->report(*grouping_));
+    s->tracker += space->tracker.stats();
+    s->tracked += space->tracker.tracked();
+    s->untracked += space->tracker.untracked();
+    s->tracker_bytes += space->tracker.memory_bytes();
+    s->info_length = std::max(s->info_length, space->tracker.info_length());
+  }
+  s->peers = grouping_->peers.size();
   s->groups_overflowed = groups_.overflowed();
-  s->info_length = tracker_.info_length();
-  s->events_lost = sockets_.events->dropped() + event_failures_;
+  s->groups_forgotten = groups_.forgotten();
+  if (cgroups_) {
+    s->cgroups = cgroups_->size();
+    s->cgroup_names = cgroups_->stats();
+  }
+  s->features = features();
+  s->events_lost = events_->dropped() + event_failures_;
   s->event_overruns = event_overruns_;
-  s->event_buffer_bytes = sockets_.events->buffer_bytes();
+  s->event_buffer_bytes = events_->buffer_bytes();
   s->cpu_seconds = thread_cpu_seconds();
   return s;
+}
+
+Snapshot::Namespace Sampler::Space::report(const Grouping& grouping) const {
+  Snapshot::Namespace report;
+  if (grouping.by.netns) report.netns = name;
+  report.states = tracker.host_states();
+  for (Listener& listener : listeners.open()) {
+    const PortLabel label = grouping.port_label(listener.endpoint.port);
+    std::string port = grouping.port_text(label == kPortEphemeral ? listener.endpoint.port : label);
+    report.listeners.push_back({std::move(listener), std::move(port)});
+  }
+  report.tracker = tracker.stats();
+  const auto now = totals_at_start ? read_totals() : std::nullopt;
+  if (now) report.since_start = *now - *totals_at_start;
+  return report;
 }
 
 }  // namespace tcpvitals

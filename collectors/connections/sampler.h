@@ -1,18 +1,21 @@
-// Sampler: the one thread that talks to sock_diag. It owns the sockets and the tracker, alone and
+// Sampler: the one thread that talks to sock_diag. It owns the sockets and the trackers, alone and
 // without locks, and publishes immutable snapshots.
 //
 //   DESTROY events   at once, in batches; a few milliseconds late at most, even during a dump
 //   listener dump    every 100 ms, and when a direction is uncertain
 //   full dump        on demand: when a sample is asked for; a few pieces of 32 KiB a turn
 //
-// Askers share one dump (single flight). The budget bounds its cost: the next dump begins no sooner
-// than `last start + CPU time of the last / cpu_budget`. Asked earlier, the sampler answers at
-// once: the counters with all events so far, the rest as of the last dump, whose age the snapshot
-// tells.
+// A sample is one full dump of each network namespace that is watched. Askers share it (single
+// flight). The budget bounds its cost: the next begins no sooner than `last start + CPU time of the
+// last / cpu_budget`. Asked earlier, the sampler answers at once: the counters with all events so
+// far, the rest as of the last dump, whose age the snapshot tells.
 #pragma once
 
 #include <atomic>
 #include <condition_variable>
+#include <functional>
+#include <future>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -23,63 +26,49 @@
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/result.h"
+#include "collectors/connections/cgroups.h"
+#include "collectors/connections/config.h"
 #include "collectors/connections/netlink.h"
+#include "collectors/connections/query.h"
+#include "collectors/connections/search.h"
+#include "collectors/connections/snapshot.h"
 #include "collectors/connections/tracker.h"
 
 namespace tcpvitals {
 
 struct SamplerOptions {
-  double cpu_budget = 0.05;  // of one core
-  Tracker::Limits limits;
-  std::size_t max_groups = 200;
+  ConnectionsConfig config;
   PortRange ephemeral = kDefaultEphemeral;
-};
+  std::size_t event_buffer_bytes = 0;  // that were wished for
 
-// What is known at one moment. Immutable once published.
-struct Snapshot {
-  struct Group {
-    Direction direction;
-    std::string port;
-    std::string peer;
-    GroupStats stats;
+  // The host's own totals in our namespace, now; nothing where they cannot be read.
+  std::function<std::optional<HostTotals>()> host_totals = [] { return std::nullopt; };
+
+  // Where cgroups get their names; asked once, when grouping by cgroup begins.
+  std::function<Result<CgroupMount>()> cgroup_mount = [] {
+    return Result<CgroupMount>(Error::absent("no cgroup v2 mount"));
   };
-
-  TimePoint dump_end;  // of the last complete dump: what is not a counter is as old as this
-  double dump_seconds = 0;
-  double dump_cpu_seconds = 0;
-  std::uint64_t dump_bytes = 0;  // netlink bytes of the last complete dump
-
-  std::array<std::uint32_t, kTcpStates> host_states{};
-  std::vector<Group> groups;
-  std::vector<Listener> listeners;
-
-  TrackerStats tracker;
-  std::size_t tracked = 0;
-  std::size_t tracked_limit = 0;
-  std::size_t untracked = 0;
-  std::size_t tracker_bytes = 0;
-  std::size_t groups_limit = 0;
-  std::uint64_t groups_overflowed = 0;
-  std::uint32_t info_length =
-      0;  // bytes of tcp_info this kernel returns: what lies beyond is absent
-
-  std::uint64_t dumps = 0;           // complete ones, ever
-  std::uint64_t events_lost = 0;     // the kernel's own count
-  std::uint64_t event_overruns = 0;  // times the event buffer was found to have overflowed
-  std::size_t event_buffer_bytes = 0;
-  double cpu_seconds = 0;  // of the sampler's thread, ever
 };
 
 class Sampler {
  public:
   Sampler(DiagSockets sockets, SamplerOptions options);
-  ~Sampler();  // stops the thread; nobody may be waiting in sample()
+  ~Sampler();  // stops the thread; nobody may be waiting in it
   Sampler(const Sampler&) = delete;
   Sampler& operator=(const Sampler&) = delete;
 
   // Any thread. Blocks until there is a snapshot that is not older than this call, budget
   // permitting, but not past `deadline`. Fails if a dump failed or none was complete in time.
   Result<std::shared_ptr<const Snapshot>> sample(TimePoint deadline);
+
+  // Any thread. Counts by `config` from the next dump on, which begins at once; returns when it
+  // has ended. No counter falls, and those of a group that is still the same go on. Fails, and
+  // changes nothing, if the kernel cannot be told the excludes; fails too if the dump was not
+  // complete by `deadline`: the new configuration then is in force nevertheless.
+  Result<void> reconfigure(ConnectionsConfig config, TimePoint deadline);
+
+  // Any thread. Looks at every connection, one by one: a dump, within the budget.
+  Result<ConnectionList> find(const ConnectionQuery& query, TimePoint deadline);
 
  private:
   using SnapshotResult = Result<std::shared_ptr<const Snapshot>>;
@@ -89,59 +78,129 @@ class Sampler {
   static constexpr auto kDumpSilence = std::chrono::seconds(2);
   static constexpr auto kRetry = std::chrono::milliseconds(100);  // after a dump that failed
 
+  // One network namespace.
+  struct Space {
+    Space(Sampler& sampler, NetnsId netns, std::string netns_name,
+          std::unique_ptr<DiagSocket> listeners_from, std::unique_ptr<DiagSocket> dump_from);
+
+    Snapshot::Namespace report(const Grouping& grouping) const;
+
+    const NetnsId id;
+    const std::string name;
+    std::unique_ptr<DiagSocket> listener_socket;
+    std::unique_ptr<DiagSocket> dump_socket;
+    TimePoint last_listeners{};
+    ListenerTable listeners;
+    Classifier classifier;
+    Tracker tracker;
+    std::function<std::optional<HostTotals>()> read_totals;
+    std::optional<HostTotals> totals_at_start;
+    std::optional<Error> listener_error;  // of the last listener dump
+  };
+
+  struct Reconfiguration {
+    ConnectionsConfig config;
+    std::promise<Result<void>> done;
+  };
+
+  struct Search {
+    ConnectionSearch search;
+    std::promise<Result<ConnectionList>> done;
+  };
+
+  struct Asked {
+    bool sample;
+    bool search;
+  };
+
   // All below: the sampler's thread.
   void run();
   void wait();
+  Asked asked();
+
   void read_events();
   void read_event_batch(const Received& batch);
   void fail_events(Error error);
-  bool refresh_listeners();
-  Result<void> dump_listeners();
+
+  void refresh_all_listeners();
+  bool refresh_listeners(Space& space);
+  Result<void> dump_listeners(Space& space);
+
+  void start_counting();
+  void apply_limits();
+  void exclude_at_start();
+  Result<void> set_excludes(const Excludes& excludes);
+  void begin_reconfiguration();
+  void end_reconfiguration();
+
+  void start_sample();
+  Space& dumping();
   void start_dump();
   void read_dump();
   Result<bool> add_dump_datagram(std::span<const std::byte> datagram);
+  void search(const SocketRow& row);
   void end_dump();
+  void end_sample();
   void fail_dump(Error error);
+  void finish_sample(double cpu);
+
   void answer();
   SnapshotResult outcome();
   std::shared_ptr<const Snapshot> snapshot();
+  GroupLabels labels(const GroupKey& key) const;
+  std::string netns_text(NetnsId id) const;
+  std::vector<Snapshot::Feature> features() const;
+  void log_features();
 
-  DiagSockets sockets_;
-  const SamplerOptions options_;
+  std::unique_ptr<DiagSocket> events_;
+  SamplerOptions options_;  // with the configuration in force
   const Clock::duration
       event_pause_;  // how long events may gather in the buffer before they are read
 
-  ListenerTable listeners_;
-  Classifier classifier_;
+  std::unique_ptr<const Grouping> grouping_;
+  std::unique_ptr<CgroupNames> cgroups_;  // null while not grouped by
   GroupTable groups_;
-  Tracker tracker_;
-  std::vector<SocketRow> rows_;
+  TrackerShared shared_;
+  std::vector<std::unique_ptr<Space>> spaces_;  // ours first
+  TrackerStats gone_;                           // of namespaces that are
+  std::vector<std::pair<Space*, SocketRow>> rows_;
 
   TimePoint next_listeners_{};
-  TimePoint last_listeners_{};
   TimePoint events_quiet_until_{};
+  std::size_t dumping_space_ = 0;
   bool dumping_ = false;
   bool resync_ =
       true;  // a dump is due though nobody asked: at the start, and after events were lost
+  bool events_lost_ = false;         // since the last sample began
+  bool miss_ends_ = false;           // in the running sample: events were lost before it
+  bool waiting_for_budget_ = false;  // a search does
   TimePoint dump_start_{};
   TimePoint dump_progress_{};
   double dump_start_cpu_ = 0;
   std::uint64_t dump_bytes_ = 0;
-  TimePoint next_dump_{};
+  TimePoint next_dump_{};    // by the budget
+  TimePoint next_resync_{};  // likewise, for those that nobody asked for
   std::uint64_t event_overruns_ = 0;
-  std::uint64_t event_failures_ = 0;     // datagrams that could not be read
-  std::optional<Error> event_error_;     // since the last answer
-  std::optional<Error> listener_error_;  // of the last listener dump
-  std::optional<Error> dump_error_;      // of the last full dump
-  Snapshot last_;                        // what the last complete dump said of itself
+  std::uint64_t event_failures_ = 0;    // datagrams that could not be read
+  std::optional<Error> event_error_;    // since the last answer
+  std::optional<Error> exclude_error_;  // of the first attempt to exclude
+  std::optional<Error> dump_error_;     // of the last full dump
+  Snapshot last_;                       // what the last complete sample said of itself
+
+  std::map<std::string, std::string> logged_features_;
+
+  std::unique_ptr<Reconfiguration> reconfiguring_;  // until a sample ends
+  std::vector<std::unique_ptr<Search>> searching_;  // in the running sample
 
   // Shared with askers.
   Fd wake_;
   std::mutex mutex_;
   std::condition_variable answered_changed_;
-  std::uint64_t asked_ = 0;     // under mutex_
-  std::uint64_t answered_ = 0;  // under mutex_
-  SnapshotResult latest_;       // under mutex_
+  std::uint64_t asked_ = 0;                           // under mutex_
+  std::uint64_t answered_ = 0;                        // under mutex_
+  SnapshotResult latest_;                             // under mutex_
+  std::unique_ptr<Reconfiguration> reconfiguration_;  // under mutex_: not begun
+  std::vector<std::unique_ptr<Search>> searches_;     // under mutex_: not begun
   std::atomic<bool> stopping_{false};
 
   std::thread thread_;  // last: everything it uses is there before it starts

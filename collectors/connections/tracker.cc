@@ -28,9 +28,15 @@ bool was_established(const TcpInfo& info) {
 
 // Our FIN was acknowledged: of all that is acknowledged, SYN and FIN count as a byte each,
 // retransmitted data counts once. Only an orderly close gets there.
-bool fin_acknowledged(const TcpInfo& info, Direction direction) {
-  const std::uint64_t syn = direction == Direction::kOutbound ? 1 : 0;
+bool fin_acknowledged(const TcpInfo& info, bool outbound) {
+  const std::uint64_t syn = outbound ? 1 : 0;
   return info.bytes_acked == info.bytes_sent - info.bytes_retransmitted + syn + 1;
+}
+
+ConnectionEnd end_of(const TcpInfo& info, bool outbound) {
+  if (fin_acknowledged(info, outbound)) return ConnectionEnd::kOrderly;
+  // Both go back to zero with the next sign of life.
+  return info.retransmits > 0 || info.probes > 0 ? ConnectionEnd::kTimeout : ConnectionEnd::kReset;
 }
 
 ConnectFailure failure_reason(const TcpInfo& info) {
@@ -38,21 +44,39 @@ ConnectFailure failure_reason(const TcpInfo& info) {
   return info.total_retrans > 0 ? ConnectFailure::kTimeout : ConnectFailure::kAborted;
 }
 
-std::uint32_t remote_hash(const SocketRow& row) {
+std::uint64_t mix(const std::byte* address, std::uint8_t family, std::uint64_t seed) {
   std::uint64_t low = 0;
   std::uint64_t high = 0;
-  std::memcpy(&low, row.remote, sizeof low);
-  if (row.family == AF_INET) {
+  std::memcpy(&low, address, sizeof low);
+  if (family == AF_INET) {
     low &= 0xffffffff;
   } else {
-    std::memcpy(&high, row.remote + sizeof low, sizeof high);
+    std::memcpy(&high, address + sizeof low, sizeof high);
   }
-  const std::uint64_t mixed = (low * 0x9e3779b97f4a7c15ULL) ^ (high * 0xc2b2ae3d27d4eb4fULL) ^
-                              (row.remote_port * 0x165667b19e3779f9ULL);
-  return static_cast<std::uint32_t>(mixed >> 32);
+  return (low ^ seed) * 0x9e3779b97f4a7c15ULL ^ high * 0xc2b2ae3d27d4eb4fULL;
+}
+
+// Of both addresses and the remote port: what connections must share to compete for local ports.
+std::uint32_t ends_hash(const SocketRow& row) {
+  const std::uint64_t local = mix(row.local, row.family, row.remote_port);
+  const std::uint64_t both = mix(row.remote, row.family, local ^ local >> 32);
+  return static_cast<std::uint32_t>(both >> 32);
 }
 
 }  // namespace
+
+TrackerStats& TrackerStats::operator+=(const TrackerStats& other) {
+  attempts += other.attempts;
+  accepted += other.accepted;
+  failed += other.failed;
+  retransmitted_segments += other.retransmitted_segments;
+  untracked += other.untracked;
+  events += other.events;
+  closes_without_counters += other.closes_without_counters;
+  vanished += other.vanished;
+  late_events += other.late_events;
+  return *this;
+}
 
 Tracker::Index Tracker::find(std::uint64_t cookie) const {
   const auto it = index_.find(cookie);
@@ -92,6 +116,7 @@ Tracker::Index Tracker::allocate(std::uint64_t cookie) {
 }
 
 void Tracker::release(Index index) {
+  groups_.release(at(index).group);
   index_.erase(index);
   at(index).cookie = 0;
   free_.push_back(index);
@@ -102,16 +127,53 @@ std::size_t Tracker::memory_bytes() const {
          (order_.capacity() + new_order_.capacity() + free_.capacity()) * sizeof(Index);
 }
 
-void Tracker::begin_dump(TimePoint now) {
+void TrackerShared::begin_dump() {
+  groups.begin_dump();
+  std::fill(ports_in_use.begin(), ports_in_use.end(), std::uint16_t{0});
+}
+
+Tracker::~Tracker() {
+  for (Index i = 0; i < used_; ++i) {
+    if (at(i).cookie == 0) continue;
+    if (!at(i).vanished) end_unseen(i);
+    release(i);
+  }
+}
+
+std::uint32_t Tracker::seconds_now() const {
+  const auto since_epoch =
+      std::chrono::duration_cast<std::chrono::seconds>(now_.time_since_epoch());
+  return static_cast<std::uint32_t>(std::max<std::int64_t>(1, since_epoch.count()));
+}
+
+Tracker::Found Tracker::look_up(const SocketRow& row) const {
+  const Index index = find(row.cookie);
+  if (index == kNone || at(index).vanished) {
+    const Direction direction = classifier_.direction(row);
+    return {direction, classifier_.key(row, direction), TimePoint::max()};
+  }
+  const Connection& c = at(index);
+  return {c.outbound ? Direction::kOutbound : Direction::kInbound, groups_.groups()[c.group].key,
+          c.first_seen == 0 ? TimePoint::min() : TimePoint(std::chrono::seconds(c.first_seen))};
+}
+
+void Tracker::regroup(Excludes before, Excludes now) {
+  regrouping_ = true;
+  excluded_before_ = std::move(before);
+  excluded_now_ = std::move(now);
+}
+
+void Tracker::begin_dump(TimePoint now, bool events_lost) {
   forget_vanished(now);
+  now_ = now;
   dumping_ = true;
+  one_miss_ends_ = events_lost;
   ++dump_;
   seen_ = 0;
   expected_ = 0;
   new_order_.clear();
   dump_states_ = {};
   dump_untracked_ = 0;
-  dump_groups_.assign(groups_.stats().size(), {});
 }
 
 void Tracker::abandon_dump() {
@@ -124,13 +186,10 @@ void Tracker::end_dump(TimePoint now) {
   order_.swap(new_order_);
   dumping_ = false;
   started_ = true;
+  regrouping_ = false;
   destroyed_.clear();
   host_states_ = dump_states_;
   untracked_ = dump_untracked_;
-  dump_groups_.resize(groups_.stats().size());
-  for (std::size_t i = 0; i < dump_groups_.size(); ++i) {
-    groups_[static_cast<GroupId>(i)].last_dump = dump_groups_[i];
-  }
 }
 
 void Tracker::add_row(const SocketRow& row) {
@@ -138,19 +197,23 @@ void Tracker::add_row(const SocketRow& row) {
     ++dump_states_[static_cast<std::size_t>(row.state)];
     return;
   }
+  const bool left_out = regrouping_ && excluded(excluded_now_, row);
   if (row.time_wait || row.info == nullptr) {
-    add_socket_without_counters(row);
+    if (!left_out) add_socket_without_counters(row);
     return;
   }
   if (destroyed_.contains(row.cookie)) return;
+  const std::uint32_t ends = ends_hash(row);
   const Index index = find_expected(row.cookie);
   if (index == kNone) {
+    if (left_out) return;
     ++dump_states_[static_cast<std::size_t>(row.state)];
-    if (live_ == limits_.connections) {
+    if (shared_.connections >= shared_.max_connections) {
       ++dump_untracked_;
+      ++stats_.untracked;
       return;
     }
-    begin(allocate(row.cookie), row);
+    begin(allocate(row.cookie), row, ends);
     return;
   }
   Connection& c = at(index);
@@ -158,24 +221,57 @@ void Tracker::add_row(const SocketRow& row) {
   ++dump_states_[static_cast<std::size_t>(row.state)];
   const TcpInfoSample sample = row.tcp_info();
   const TcpInfo& info = sample.info;
-  if (is_reused(c, row, info)) {
+  if (is_reused(c, ends, info)) {
     if (!c.vanished) {
       if (c.opened) ++stats_.closes_without_counters;
-      remove(c);
+      leave(c, ConnectionEnd::kAborted);
     }
+    groups_.release(c.group);
     c = Connection{};
     c.cookie = row.cookie;
-    begin(index, row);
+    begin(index, row, ends);
     return;
   }
+  if (regrouping_) move(c, row);
   if (c.vanished) return_to_life(c);
   mark_seen(index);
   advance(c, row, info);
+  if (left_out) take_out(index);
+}
+
+// To the group that a new configuration gives it.
+void Tracker::move(Connection& c, const SocketRow& row) {
+  const Direction direction = c.outbound ? Direction::kOutbound : Direction::kInbound;
+  const GroupId to = groups_.find_or_add(classifier_.key(row, direction));
+  const GroupId from = std::exchange(c.group, to);
+  if (to == from) return;
+  groups_.retain(to);
+  if (!c.vanished) {
+    --groups_[from].connections[static_cast<std::size_t>(c.state)];
+    ++groups_[to].connections[static_cast<std::size_t>(c.state)];
+    groups_[from].at_start -= c.opened ? 1 : 0;
+    groups_[to].at_start += c.opened ? 1 : 0;
+  }
+  groups_.release(from);
+}
+
+// A new configuration excludes it: as if it had never been there.
+void Tracker::take_out(Index index) {
+  Connection& c = at(index);
+  GroupStats& group = groups_[c.group];
+  --group.connections[static_cast<std::size_t>(c.state)];
+  group.at_start -= c.opened ? 1 : 0;
+  --live_;
+  --shared_.connections;
+  --seen_;
+  new_order_.pop_back();
+  release(index);
 }
 
 void Tracker::return_to_life(Connection& c) {
   c.vanished = false;
   ++live_;
+  ++shared_.connections;
   ++groups_[c.group].connections[static_cast<std::size_t>(c.state)];
   // It was counted as closed, so it is counted as opened again: opened - closed stays what lives.
   if (c.opened) ++groups_[c.group].opened;
@@ -183,9 +279,19 @@ void Tracker::return_to_life(Connection& c) {
 
 void Tracker::add_socket_without_counters(const SocketRow& row) {
   ++dump_states_[static_cast<std::size_t>(row.state)];
-  const GroupId id = groups_.find_or_add(classifier_.classify(row));
-  if (id >= dump_groups_.size()) dump_groups_.resize(id + std::size_t{1});
-  ++(row.time_wait ? dump_groups_[id].time_wait : dump_groups_[id].syn_received);
+  const Direction direction = classifier_.direction(row);
+  const GroupId id = groups_.find_or_add(classifier_.key(row, direction));
+  GroupStats::LastDump& dump = groups_.dump(id);
+  ++(row.time_wait ? dump.time_wait : dump.syn_received);
+  if (direction == Direction::kOutbound) count_local_port(id, row.local_port, ends_hash(row));
+}
+
+void Tracker::count_local_port(GroupId group, std::uint16_t port, std::uint32_t ends) {
+  if (!classifier_.grouping().ephemeral.contains(port)) return;
+  std::uint16_t& in_use = shared_.ports_in_use[ends & 0xffff];
+  if (in_use < 0xffff) ++in_use;
+  GroupStats::LastDump& dump = groups_.dump(group);
+  dump.ephemeral_ports = std::max<std::uint32_t>(dump.ephemeral_ports, in_use);
 }
 
 void Tracker::mark_seen(Index index) {
@@ -195,18 +301,25 @@ void Tracker::mark_seen(Index index) {
   new_order_.push_back(index);
 }
 
-void Tracker::begin(Index index, const SocketRow& row) {
+void Tracker::begin(Index index, const SocketRow& row, std::uint32_t ends) {
   Connection& c = at(index);
   const TcpInfoSample sample = row.tcp_info();
   const TcpInfo& info = sample.info;
   info_length_ = row.info_length;
-  c.group = groups_.find_or_add(classifier_.classify(row));
-  c.remote = remote_hash(row);
+  const Direction direction = classifier_.direction(row);
+  c.outbound = direction == Direction::kOutbound;
+  c.group = groups_.find_or_add(classifier_.key(row, direction));
+  groups_.retain(c.group);
+  c.ends = ends;
   c.state = row.state;
   ++groups_[c.group].connections[static_cast<std::size_t>(c.state)];
   ++live_;
+  ++shared_.connections;
   mark_seen(index);
-  if (!started_) {
+  if (started_ && !(regrouping_ && excluded(excluded_before_, row))) {
+    c.first_seen = seconds_now();
+    ++(c.outbound ? stats_.attempts : stats_.accepted);
+  } else {
     c.seen = read_counters(info, fin_received(row.state));
     c.retransmission_timeouts = info.total_rto;
     c.acked_bytes = static_cast<std::uint32_t>(info.bytes_acked);
@@ -222,19 +335,41 @@ void Tracker::advance(Connection& c, const SocketRow& row, const TcpInfo& info) 
     --group.connections[static_cast<std::size_t>(c.state)];
     ++group.connections[static_cast<std::size_t>(row.state)];
     c.state = row.state;
+    c.close_wait_since = 0;
   }
+  const bool was_open = c.opened;
   if (!c.opened && established(row.state)) {
     c.opened = true;
     ++group.opened;
   }
-  add_counters(c, group, info, ends_with_fin(c, row, info));
-  if (c.group >= dump_groups_.size()) dump_groups_.resize(c.group + std::size_t{1});
-  dump_groups_[c.group].send_queue_bytes += row.send_queue;
-  dump_groups_[c.group].receive_queue_bytes += row.receive_queue;
+  add_counters(c, group, info, ends_with_fin(c, row, info), was_open);
+  add_to_dump(c, row, info);
 }
 
-void Tracker::add_counters(Connection& c, GroupStats& group, const TcpInfo& info, bool got_fin) {
+// What is true of this dump only.
+void Tracker::add_to_dump(Connection& c, const SocketRow& row, const TcpInfo& info) {
+  GroupStats::LastDump& dump = groups_.dump(c.group);
+  dump.send_queue_bytes += row.send_queue;
+  dump.receive_queue_bytes += row.receive_queue;
+  if (c.outbound) count_local_port(c.group, row.local_port, c.ends);
+  if (c.state != TcpState::kCloseWait) return;
+  // The peer's FIN came no later than its last acknowledgement.
+  const std::uint32_t now = seconds_now();
+  if (c.close_wait_since == 0) {
+    c.close_wait_since = now - std::min(now - 1, info.last_ack_received_ms / 1000);
+  }
+  const std::uint32_t age = now - c.close_wait_since;
+  dump.close_wait_oldest = std::max(dump.close_wait_oldest, age);
+  dump.close_wait_old += age >= shared_.close_wait_threshold.count() ? 1 : 0;
+}
+
+void Tracker::add_counters(Connection& c, GroupStats& group, const TcpInfo& info, bool got_fin,
+                           bool was_open) {
   const Counters now = read_counters(info, got_fin);
+  const std::uint32_t repeated = now.retransmitted_segments - c.seen.retransmitted_segments;
+  stats_.retransmitted_segments += repeated;
+  // What was repeated before the connection stood, or without any data, was a SYN or a SYN-ACK.
+  if (!was_open && info.bytes_retransmitted == 0) group.retransmitted_syns += repeated;
   add_difference(group, c.seen, now);
   c.seen = now;
   group.retransmission_timeouts +=
@@ -243,25 +378,35 @@ void Tracker::add_counters(Connection& c, GroupStats& group, const TcpInfo& info
   // One byte may be a SYN or a FIN; two are news of the path.
   const auto acked = static_cast<std::uint32_t>(info.bytes_acked);
   if (acked - c.acked_bytes >= 2 && info.rtt_us != 0) {
-    group.rtt.observe(info.rtt_us);
+    observe_path(c, group, info);
     c.acked_bytes = acked;
-    c.rtt_observed = true;
   }
 }
 
-void Tracker::count_final(Connection& c, GroupStats& group, const TcpInfo& info,
-                          Direction direction) {
-  add_counters(c, group, info, fin_received(c.state) || fin_acknowledged(info, direction));
-  if (!c.rtt_observed && info.rtt_us != 0) group.rtt.observe(info.rtt_us);
+void Tracker::observe_path(Connection& c, GroupStats& group, const TcpInfo& info) {
+  group.rtt.observe(info.rtt_us);
+  c.rtt_observed = true;
+  const bool limited_by_application = (info.delivery_rate_flags & 1) != 0;
+  if (info.delivery_rate > 0 && !limited_by_application) {
+    group.delivery_rate.observe(info.delivery_rate);
+  }
+}
+
+void Tracker::count_final(Connection& c, GroupStats& group, const TcpInfo& info, bool was_open) {
+  add_counters(c, group, info, fin_received(c.state) || fin_acknowledged(info, c.outbound),
+               was_open);
+  if (!c.rtt_observed && info.rtt_us != 0) observe_path(c, group, info);
   if (info.min_rtt_us != kNoRtt) group.min_rtt.observe(info.min_rtt_us);
 }
 
-void Tracker::remove(Connection& c) {
+// No longer one that lives. Its slot and its group stay with it.
+void Tracker::leave(Connection& c, ConnectionEnd end) {
   GroupStats& group = groups_[c.group];
   --group.connections[static_cast<std::size_t>(c.state)];
   --live_;
+  --shared_.connections;
   if (dumping_ && c.dump == dump_) --seen_;
-  if (c.opened) ++group.closed;
+  if (c.opened) ++group.closed[static_cast<std::size_t>(end)];
 }
 
 void Tracker::add_event(const SocketRow& event) {
@@ -271,6 +416,9 @@ void Tracker::add_event(const SocketRow& event) {
     ++stats_.events;
     finish_known(index, event);
   } else if (started_ && (event.remote_port != 0 || !event.remote_address().is_any())) {
+    // Until connections are regrouped the kernel's filter is open.
+    if (regrouping_ && (excluded(excluded_before_, event) || excluded(excluded_now_, event)))
+      return;
     ++stats_.events;
     finish_unknown(event);
   }
@@ -281,35 +429,36 @@ void Tracker::finish_known(Index index, const SocketRow& event) {
   const TcpInfoSample sample = event.tcp_info();
   const TcpInfo& info = sample.info;
   const bool final_counters = has_final_counters(event);
-  if (final_counters && is_reused(c, event, info)) {
+  if (final_counters && is_reused(c, ends_hash(event), info)) {
     if (c.opened && !c.vanished) ++stats_.closes_without_counters;
-    if (!c.vanished) remove(c);
+    if (!c.vanished) leave(c, ConnectionEnd::kAborted);
     release(index);
     finish_unknown(event);
     return;
   }
   GroupStats& group = groups_[c.group];
   const bool counted_as_closed = c.vanished && c.opened;
+  const bool was_open = c.opened;
   if (!c.opened && was_established(info)) {
     c.opened = true;
     ++group.opened;
   }
   if (final_counters) {
-    count_final(c, group, info, groups_.keys()[c.group].direction);
+    count_final(c, group, info, was_open);
   } else if (c.opened) {
     ++stats_.closes_without_counters;
   }
   if (!c.opened) {
-    const auto reason = final_counters                      ? failure_reason(info)
-                        : c.seen.retransmitted_segments > 0 ? ConnectFailure::kTimeout
-                                                            : ConnectFailure::kUnknown;
-    ++group.failures[static_cast<std::size_t>(reason)];
+    count_failure(group, final_counters                      ? failure_reason(info)
+                         : c.seen.retransmitted_segments > 0 ? ConnectFailure::kTimeout
+                                                             : ConnectFailure::kUnknown);
   }
+  const ConnectionEnd end = final_counters ? end_of(info, c.outbound) : ConnectionEnd::kAborted;
   if (!c.vanished) {
-    remove(c);
+    leave(c, end);
   } else {
     ++stats_.late_events;
-    if (c.opened && !counted_as_closed) ++group.closed;
+    if (c.opened && !counted_as_closed) ++group.closed[static_cast<std::size_t>(end)];
   }
   release(index);
 }
@@ -318,23 +467,31 @@ void Tracker::finish_unknown(const SocketRow& event) {
   const TcpInfoSample sample = event.tcp_info();
   const TcpInfo& info = sample.info;
   info_length_ = event.info_length;
-  const GroupKey key = classifier_.classify(event);
-  if (key.direction == Direction::kInbound || was_established(info)) {
-    GroupStats& group = groups_[groups_.find_or_add(key)];
-    ++group.opened;
-    ++group.closed;
-    if (has_final_counters(event)) {
-      Connection whole_life;
-      count_final(whole_life, group, info, key.direction);
-    } else {
-      ++stats_.closes_without_counters;
-    }
+  const Direction direction = classifier_.direction(event);
+  const bool outbound = direction == Direction::kOutbound;
+  GroupStats& group = groups_[groups_.find_or_add(classifier_.key(event, direction))];
+  ++(outbound ? stats_.attempts : stats_.accepted);
+  Connection whole_life;
+  whole_life.outbound = outbound;
+  const bool final_counters = has_final_counters(event);
+  if (outbound && !was_established(info)) {
+    count_failure(group, final_counters ? failure_reason(info) : ConnectFailure::kUnknown);
+    add_counters(whole_life, group, info, false, false);
     return;
   }
-  GroupStats& group = groups_[groups_.find_or_add(key)];
-  const auto reason = has_final_counters(event) ? failure_reason(info) : ConnectFailure::kUnknown;
+  ++group.opened;
+  if (final_counters) {
+    ++group.closed[static_cast<std::size_t>(end_of(info, outbound))];
+    count_final(whole_life, group, info, false);
+  } else {
+    ++group.closed[static_cast<std::size_t>(ConnectionEnd::kAborted)];
+    ++stats_.closes_without_counters;
+  }
+}
+
+void Tracker::count_failure(GroupStats& group, ConnectFailure reason) {
   ++group.failures[static_cast<std::size_t>(reason)];
-  add_difference(group, {}, read_counters(info, false));
+  if (reason != ConnectFailure::kAborted) ++stats_.failed;
 }
 
 void Tracker::sweep(TimePoint now) {
@@ -342,28 +499,34 @@ void Tracker::sweep(TimePoint now) {
   for (Index i = 0; i < used_; ++i) {
     Connection& c = at(i);
     if (c.cookie == 0 || c.vanished || c.dump == dump_) continue;
-    if (!c.missed) {
+    if (!c.missed && !one_miss_ends_) {
       c.missed = true;
       continue;
     }
-    remove(c);
-    c.vanished = true;
+    end_unseen(i);
     vanished_.push_back({c.cookie, now});
-    ++stats_.vanished;
   }
 }
 
+// Missing, and no event came.
+void Tracker::end_unseen(Index index) {
+  Connection& c = at(index);
+  leave(c, ConnectionEnd::kUnknown);
+  c.vanished = true;
+  ++stats_.vanished;
+}
+
 void Tracker::forget_vanished(TimePoint now) {
-  while (!vanished_.empty() && (vanished_.size() > limits_.vanished ||
-                                now - vanished_.front().since > kVanishedRemembered)) {
+  while (!vanished_.empty() &&
+         (vanished_.size() > kMaxVanished || now - vanished_.front().since > kVanishedRemembered)) {
     const Index index = find(vanished_.front().cookie);
     if (index != kNone && at(index).vanished) release(index);
     vanished_.pop_front();
   }
 }
 
-bool Tracker::is_reused(const Connection& c, const SocketRow& row, const TcpInfo& info) {
-  return c.remote != remote_hash(row) || info.bytes_sent < c.seen.sent_bytes ||
+bool Tracker::is_reused(const Connection& c, std::uint32_t ends, const TcpInfo& info) {
+  return c.ends != ends || info.bytes_sent < c.seen.sent_bytes ||
          info.bytes_received < c.seen.received_bytes;
 }
 

@@ -7,7 +7,10 @@
 //   a cookie of the first dump    is a baseline: its past is not counted, its future is
 //   always, for every group       opened - closed + at_start = connections tracked as established
 //
-// Cost: one 96-byte line per row, and no lookup for most. The kernel walks its table in the same
+// One tracker watches one network namespace, for cookies are unique in no more than that on older
+// kernels; trackers share the groups and the bound on connections.
+//
+// Cost: 104 bytes per row, and no lookup for most. The kernel walks its table in the same
 // order each time, so the row that comes next is known from the last dump, and its line is
 // prefetched while others are worked on; only what is new or out of order is looked up. The index
 // then needs no keys: it holds slab positions and compares cookies there. 100,000 rows: 0.8 ms
@@ -24,10 +27,13 @@
 #include <cstdint>
 #include <deque>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "base/clock.h"
 #include "collectors/connections/classify.h"
+#include "collectors/connections/config.h"
+#include "collectors/connections/exclude.h"
 #include "collectors/connections/groups.h"
 #include "collectors/connections/inet_diag.h"
 
@@ -35,34 +41,64 @@ namespace tcpvitals {
 
 // Totals of the tracker itself. They never fall.
 struct TrackerStats {
-  std::uint64_t events = 0;  // DESTROY events of connections and attempts
+  // Each socket once, when it is seen first, those of the baseline left out; and attempts that
+  // failed. To be held against the host's ActiveOpens, PassiveOpens and AttemptFails.
+  std::uint64_t attempts = 0;  // of ours to connect
+  std::uint64_t accepted = 0;  // that others opened
+  std::uint64_t failed = 0;  // those we gave up ourselves left out: the kernel does not count them
+  std::uint64_t retransmitted_segments = 0;
+
+  std::uint64_t untracked = 0;  // sockets over the limit, each once in each dump
+  std::uint64_t events = 0;     // DESTROY events of connections and attempts
   std::uint64_t closes_without_counters =
       0;                       // the kernel cleared them first: zero linger, disconnect
   std::uint64_t vanished = 0;  // tracked, then missing from two dumps with no event so far
   std::uint64_t late_events =
       0;  // events of vanished connections, which then did get their final counters
+
+  TrackerStats& operator+=(const TrackerStats& other);
+};
+
+// What the trackers of all namespaces share.
+struct TrackerShared {
+  GroupTable& groups;
+  std::size_t max_connections = 262'144;  // tracked at most; further ones count when they close
+  std::size_t connections = 0;            // tracked now
+  std::chrono::seconds close_wait_threshold{60};
+
+  // Local ports in use by destination, in the dump that runs: a bucket for each hash of the two
+  // addresses and the remote port. Two destinations of one bucket add up.
+  std::vector<std::uint16_t> ports_in_use = std::vector<std::uint16_t>(std::size_t{1} << 16);
+
+  // Around the dumps of all namespaces.
+  void begin_dump();
+  void end_dump() { groups.end_dump(); }
 };
 
 class Tracker {
  public:
-  struct Limits {
-    std::size_t connections = 262'144;  // tracked at most; further ones count when they close
-    std::size_t vanished = 65'536;      // remembered, in case their event is late
-  };
-
   // Both must outlive the tracker.
-  Tracker(GroupTable& groups, const Classifier& classifier, Limits limits)
-      : groups_(groups), classifier_(classifier), limits_(limits) {}
+  Tracker(TrackerShared& shared, const Classifier& classifier)
+      : shared_(shared), groups_(shared.groups), classifier_(classifier) {}
+  // Whatever is still tracked counts as closed: its namespace is gone.
+  ~Tracker();
   Tracker(const Tracker&) = delete;
   Tracker& operator=(const Tracker&) = delete;
 
   // One full dump: begin, its rows, then end or, if it broke off, abandon. Events may come at any
   // time, between two rows included. The first dump that ends is the baseline; until then events of
-  // unknown cookies are ignored.
-  void begin_dump(TimePoint now);
+  // unknown cookies are ignored. `events_lost`: since the last dump began, so that a cookie which
+  // this one does not show is gone; else a dump may skip a socket, and only a second miss is an
+  // end.
+  void begin_dump(TimePoint now, bool events_lost = false);
   void add_row(const SocketRow& row);
   void end_dump(TimePoint now);
   void abandon_dump();
+
+  // The classifier groups in another way from now on. The next complete dump, which must leave out
+  // no more than both excludes do, moves every connection to its group; it takes what `now`
+  // excludes out of the account, and what only `before` excluded as a baseline.
+  void regroup(Excludes before, Excludes now);
 
   void add_event(const SocketRow& event);
 
@@ -77,8 +113,15 @@ class Tracker {
   std::size_t untracked() const {
     return untracked_;
   }  // connections of the last dump over the limit
-  std::size_t limit() const { return limits_.connections; }
   std::size_t memory_bytes() const;
+
+  // What is known of a socket beyond its row.
+  struct Found {
+    Direction direction;
+    GroupKey key;
+    TimePoint first_seen;  // min(): it was there before tracking began; max(): not tracked
+  };
+  Found look_up(const SocketRow& row) const;
 
   // Bytes of tcp_info this kernel returns; 0 before the first socket that has one.
   std::uint32_t info_length() const { return info_length_; }
@@ -103,19 +146,22 @@ class Tracker {
   struct Connection {
     std::uint64_t cookie = 0;  // 0: a free slot
     Counters seen;
-    std::uint32_t acked_bytes = 0;  // low half of bytes_acked at the last RTT observation
-    std::uint32_t remote = 0;       // hash of the peer's address and port
+    std::uint32_t acked_bytes = 0;       // low half of bytes_acked at the last RTT observation
+    std::uint32_t ends = 0;              // hash of both addresses and the remote port
+    std::uint32_t first_seen = 0;        // by our clock in seconds; 0: it is of the baseline
+    std::uint32_t close_wait_since = 0;  // likewise, while in that state
     GroupId group = 0;
     std::uint16_t retransmission_timeouts = 0;
     std::uint16_t dump = 0;  // number of the dump that saw it last, modulo 2^16
     TcpState state = TcpState::kClose;
+    bool outbound : 1 = false;
     bool opened : 1 = false;  // counted as opened, or in at_start
     bool rtt_observed : 1 = false;
     bool missed : 1 = false;     // by the last complete dump
     bool vanished : 1 = false;   // by two
     bool byte_held : 1 = false;  // the last byte received is not counted yet: it may be a FIN
   };
-  static_assert(sizeof(Connection) == 96);
+  static_assert(sizeof(Connection) == 104);
 
   struct Vanished {
     std::uint64_t cookie;
@@ -124,11 +170,12 @@ class Tracker {
 
   using Index = std::uint32_t;
   static constexpr Index kNone = 0xffffffff;
-  static constexpr std::size_t kChunkBits = 12;  // a slab chunk is 384 KiB and never moves
+  static constexpr std::size_t kChunkBits = 12;  // a slab chunk is 416 KiB and never moves
   static constexpr std::size_t kChunk = std::size_t{1} << kChunkBits;
   static constexpr std::size_t kWindow = 8;     // expected rows that may be missing in a row
   static constexpr std::size_t kPrefetch = 16;  // rows
   static constexpr auto kVanishedRemembered = std::chrono::seconds(60);
+  static constexpr std::size_t kMaxVanished = 65'536;
 
   Connection& at(Index i) { return chunks_[i >> kChunkBits][i & (kChunk - 1)]; }
   const Connection& at(Index i) const { return chunks_[i >> kChunkBits][i & (kChunk - 1)]; }
@@ -153,26 +200,35 @@ class Tracker {
   void release(Index index);
 
   void add_socket_without_counters(const SocketRow& row);
-  void begin(Index index, const SocketRow& row);
+  void begin(Index index, const SocketRow& row, std::uint32_t ends);
+  void end_unseen(Index index);
   void mark_seen(Index index);
   void advance(Connection& c, const SocketRow& row, const TcpInfo& info);
+  void count_local_port(GroupId group, std::uint16_t port, std::uint32_t ends);
+  void add_to_dump(Connection& c, const SocketRow& row, const TcpInfo& info);
   void return_to_life(Connection& c);
-  void add_counters(Connection& c, GroupStats& group, const TcpInfo& info, bool got_fin);
-  void count_final(Connection& c, GroupStats& group, const TcpInfo& info, Direction direction);
-  void remove(Connection& c);
+  void add_counters(Connection& c, GroupStats& group, const TcpInfo& info, bool got_fin,
+                    bool was_open);
+  void observe_path(Connection& c, GroupStats& group, const TcpInfo& info);
+  void count_final(Connection& c, GroupStats& group, const TcpInfo& info, bool was_open);
+  void leave(Connection& c, ConnectionEnd end);
   void finish_known(Index index, const SocketRow& event);
   void finish_unknown(const SocketRow& event);
+  void count_failure(GroupStats& group, ConnectFailure reason);
+  void move(Connection& c, const SocketRow& row);
+  void take_out(Index index);
+  std::uint32_t seconds_now() const;
   void sweep(TimePoint now);
   void forget_vanished(TimePoint now);
 
   static bool ends_with_fin(Connection& c, const SocketRow& row, const TcpInfo& info);
-  static bool is_reused(const Connection& c, const SocketRow& row, const TcpInfo& info);
+  static bool is_reused(const Connection& c, std::uint32_t ends, const TcpInfo& info);
   static Counters read_counters(const TcpInfo& info, bool got_fin);
   static void add_difference(GroupStats& group, const Counters& before, const Counters& now);
 
+  TrackerShared& shared_;
   GroupTable& groups_;
   const Classifier& classifier_;
-  Limits limits_;
 
   absl::flat_hash_set<Index, CookieHash, CookieEqual> index_{0, CookieHash{this},
                                                              CookieEqual{this}};
@@ -187,10 +243,14 @@ class Tracker {
 
   bool started_ = false;
   bool dumping_ = false;
+  bool one_miss_ends_ = false;  // in the running dump
+  bool regrouping_ = false;     // until a dump ends
+  Excludes excluded_before_;
+  Excludes excluded_now_;
+  TimePoint now_{};  // when the running dump, or the last, began
   std::uint16_t dump_ = 0;
   std::size_t seen_ = 0;  // live connections that the running dump has shown
   std::array<std::uint32_t, kTcpStates> dump_states_{};
-  std::vector<GroupStats::LastDump> dump_groups_;  // by GroupId; of the running dump
   std::size_t dump_untracked_ = 0;
   absl::flat_hash_set<std::uint64_t>
       destroyed_;  // while a dump runs: late rows must not revive them

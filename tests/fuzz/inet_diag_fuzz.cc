@@ -3,7 +3,7 @@
 #include <cstdlib>
 
 #include "collectors/connections/socket_detail.h"
-#include "collectors/connections/tracker.h"
+#include "tests/unit/tracking.h"
 
 using namespace tcpvitals;
 
@@ -20,10 +20,10 @@ std::vector<SocketRow> read(std::span<const std::byte> datagram) {
   return rows;
 }
 
-void check(const Tracker& tracker, const GroupTable& groups) {
+void check(const testing::Tracking& tracking) {
   std::size_t tracked = 0;
-  for (const GroupStats& g : groups.stats()) {
-    std::uint64_t live = 0;
+  for (const auto& [key, g, references, idle, touched, named] : tracking.groups.groups()) {
+    std::int64_t live = 0;
     for (std::size_t i = 1; i < kTcpStates; ++i) {
       tracked += g.connections[i];
       const auto state = static_cast<TcpState>(i);
@@ -32,36 +32,34 @@ void check(const Tracker& tracker, const GroupTable& groups) {
         live += g.connections[i];
       }
     }
-    if (g.opened + g.at_start < g.closed + live) std::abort();
+    const std::uint64_t ended = g.closes();
+    if (static_cast<std::int64_t>(g.opened - ended) + g.at_start < live) std::abort();
   }
-  if (tracked != tracker.tracked()) std::abort();
+  if (tracked != tracking.tracker.tracked()) std::abort();
 }
 
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   const std::vector<SocketRow> rows = read(std::as_bytes(std::span(data, size)));
-  ListenerTable listeners;
-  listeners.begin();
+  testing::Tracking tracking({.limits = {.connections = 16, .groups = 8}}, {});
+  tracking.listeners.begin();
   for (const SocketRow& row : rows) {
-    if (row.state == TcpState::kListen) listeners.add(row);
+    if (row.state == TcpState::kListen) tracking.listeners.add(row);
   }
-  listeners.commit(Clock::now());
-  const Classifier classifier(listeners, {});
-  GroupTable groups(8);
-  Tracker tracker(groups, classifier, {.connections = 16, .vanished = 4});
+  tracking.listeners.commit(Clock::now());
   const auto dump = [&](std::span<const SocketRow> some) {
-    tracker.begin_dump(Clock::now());
-    for (const SocketRow& row : some) tracker.add_row(row);
-    tracker.end_dump(Clock::now());
-    check(tracker, groups);
+    tracking.begin_dump(Clock::now());
+    for (const SocketRow& row : some) tracking.tracker.add_row(row);
+    tracking.end_dump(Clock::now());
+    check(tracking);
   };
   const std::span all(rows);
   dump(all.first(all.size() / 2));
   dump(all);
   dump(all.last(all.size() / 2));
   dump({});
-  for (const SocketRow& row : all) tracker.add_event(row);
-  check(tracker, groups);
+  for (const SocketRow& row : all) tracking.tracker.add_event(row);
+  check(tracking);
   return 0;
 }

@@ -170,14 +170,14 @@ int main(int argc, char** argv) {
 
   CollectorOptions options;
   options.names.assign(collector_names().begin(), collector_names().end());
-  options.connections.cpu_budget = 1e-9;  // one dump
+  options.connections.config.cpu_budget = 1e-9;  // one dump
   options.connections.open_sockets = [](std::size_t) { return replay_sockets(kStates); };
   auto collectors = make_collectors(proc, options);
   if (!collectors) die(collectors.error().message);
-  collectors->push_back(std::make_unique<ServerFixture>());
+  collectors->all.push_back(std::make_unique<ServerFixture>());
 
   std::vector<Collector*> pointers;
-  for (const auto& c : *collectors) pointers.push_back(c.get());
+  for (const auto& c : collectors->all) pointers.push_back(c.get());
   Scrape scrape(pointers, {.version = "0.0.0"});
   await_events(scrape);
 

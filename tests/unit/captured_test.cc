@@ -7,7 +7,7 @@
 #include "collectors/connections/tracker.h"
 #include "tests/fixtures/datagrams.h"
 #include "tests/fixtures/directory.h"
-#include "tests/unit/diag_builder.h"
+#include "tests/unit/tracking.h"
 
 using namespace tcpvitals;
 using namespace tcpvitals::testing;
@@ -103,19 +103,19 @@ TEST_CASE("captured: every socket of the dump is the one that ss showed") {
 TEST_CASE("captured: the dump and the events after it add up to what was done") {
   const auto dump = read_datagrams(kFixture + "dump.bin");
   const auto events = read_datagrams(kFixture + "events.bin");
-  ListenerTable listeners;
+  Tracking tracking({}, {});
+  ListenerTable& listeners = tracking.listeners;
+  GroupTable& groups = tracking.groups;
+  Tracker& tracker = tracking.tracker;
   listeners.begin();
   for (const SocketRow& row : rows_of(dump)) {
     if (row.state == TcpState::kListen) listeners.add(row);
   }
   const TimePoint now = Clock::now();
   listeners.commit(now);
-  const Classifier classifier(listeners, {});
-  GroupTable groups(100);
-  Tracker tracker(groups, classifier, {});
-  tracker.begin_dump(now);
+  tracking.begin_dump(now);
   for (const SocketRow& row : rows_of(dump)) tracker.add_row(row);
-  tracker.end_dump(now);
+  tracking.end_dump(now);
   for (std::size_t state = 1; state < kTcpStates; ++state) {
     CAPTURE(state);
     CHECK((tracker.host_states()[state] > 0) == (static_cast<TcpState>(state) != TcpState::kClose));
@@ -127,29 +127,30 @@ TEST_CASE("captured: the dump and the events after it add up to what was done") 
   }
   for (const SocketRow& row : rows) tracker.add_event(row);
 
-  const PeerId loopback = classifier.peers().find(*parse_ip_address("127.0.0.1"));
   const auto group = [&](Direction direction, PortLabel port) -> const GroupStats& {
-    return groups[groups.find_or_add({direction, port, loopback})];
+    return tracking.group(direction, port, "127.0.0.1");
   };
   const GroupStats& server = group(Direction::kInbound, 7100);
   const GroupStats& client = group(Direction::kOutbound, 7100);
   CHECK(server.opened == 20);
-  CHECK(server.closed == 20);
+  CHECK(server.closes() == 20);
   CHECK(client.opened == 20);
-  CHECK(client.closed == 20);
+  CHECK(client.closes() == 20);
   CHECK(server.received_bytes == 20 * 100);
   CHECK(server.sent_bytes == 20 * 50);
   CHECK(client.received_bytes == 20 * 50);
   CHECK(client.sent_bytes == 20 * 100);
-  CHECK(group(Direction::kInbound, 7101).closed == 5);
-  CHECK(group(Direction::kOutbound, kPortUnknown).closed == 5);
+  CHECK(group(Direction::kInbound, 7101).closes() == 5);
+  CHECK(group(Direction::kOutbound, kPortUnknown).closes() == 5);
   CHECK(tracker.stats().closes_without_counters == 5);
   const auto failures = [&](PortLabel port, ConnectFailure reason) {
     return group(Direction::kOutbound, port).failures[static_cast<std::size_t>(reason)];
   };
   CHECK(failures(7999, ConnectFailure::kRefused) == 3);
   CHECK(failures(kPortUnknown, ConnectFailure::kUnknown) == 1);
-  for (const GroupStats& g : groups.stats()) CHECK(g.opened + g.at_start >= g.closed);
+  for (const GroupTable::Group& g : groups.groups()) {
+    CHECK(g.stats.opened + static_cast<std::uint64_t>(g.stats.at_start) >= g.stats.closes());
+  }
 }
 
 TEST_CASE("captured: every prefix of every datagram is read without harm") {

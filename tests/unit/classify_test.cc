@@ -2,7 +2,7 @@
 
 #include <doctest/doctest.h>
 
-#include "tests/unit/diag_builder.h"
+#include "tests/unit/tracking.h"
 
 using namespace tcpvitals;
 using namespace tcpvitals::testing;
@@ -20,11 +20,12 @@ struct World {
   }
   GroupKey classify(const FakeSocket& s) {
     const Bytes bytes = message(s);
-    return classifier.classify(first_row(bytes));
+    return testing::classify(classifier, first_row(bytes));
   }
   ListenerTable table;
   TimePoint now = Clock::now();
-  Classifier classifier{table, PortRange{32768, 60999}};
+  Grouping grouping{{}, kDefaultEphemeral};
+  Classifier classifier{table, grouping};
 };
 
 FakeSocket listener(const std::string& address, std::uint16_t port, bool v6only = false) {
@@ -108,7 +109,8 @@ TEST_CASE("a listener that lived between two dumps tells the direction by its ow
 TEST_CASE("an uncertain direction has the table renewed, a client's never does") {
   ListenerTable table;
   int asked = 0;
-  const Classifier classifier(table, PortRange{32768, 60999}, [&] {
+  const Grouping grouping({}, kDefaultEphemeral);
+  const Classifier classifier(table, grouping, [&] {
     ++asked;
     const Bytes bytes = message(listener("0.0.0.0", 443));
     table.begin();
@@ -117,12 +119,12 @@ TEST_CASE("an uncertain direction has the table renewed, a client's never does")
     return true;
   });
   const Bytes client = message({.local_port = 50000, .remote_port = 443});
-  CHECK(classifier.classify(first_row(client)).direction == Direction::kOutbound);
+  CHECK(classifier.direction(first_row(client)) == Direction::kOutbound);
   CHECK(asked == 0);
   const Bytes server = message({});
-  CHECK(classifier.classify(first_row(server)).direction == Direction::kInbound);
+  CHECK(classifier.direction(first_row(server)) == Direction::kInbound);
   CHECK(asked == 1);
-  CHECK(classifier.classify(first_row(server)).direction == Direction::kInbound);
+  CHECK(classifier.direction(first_row(server)) == Direction::kInbound);
   CHECK(asked == 1);
 }
 
@@ -159,14 +161,12 @@ TEST_CASE("a listener dump that broke off changes nothing") {
 
 TEST_CASE("groups over the bound are counted under other, per direction and peer") {
   GroupTable groups(2);
-  const GroupId a = groups.find_or_add({Direction::kInbound, 80, 0});
-  groups.find_or_add({Direction::kInbound, 81, 0});
-  const GroupId over = groups.find_or_add({Direction::kInbound, 82, 0});
-  CHECK(groups.find_or_add({Direction::kInbound, 83, 0}) == over);
-  CHECK(groups.find_or_add({Direction::kOutbound, 83, 0}) != over);
-  CHECK(groups.find_or_add({Direction::kInbound, 80, 0}) == a);
-  CHECK(groups.keys()[over].port == kPortOther);
+  const GroupId a = groups.find_or_add({.direction = Direction::kInbound, .port = 80});
+  groups.find_or_add({.direction = Direction::kInbound, .port = 81});
+  const GroupId over = groups.find_or_add({.direction = Direction::kInbound, .port = 82});
+  CHECK(groups.find_or_add({.direction = Direction::kInbound, .port = 83}) == over);
+  CHECK(groups.find_or_add({.direction = Direction::kOutbound, .port = 83}) != over);
+  CHECK(groups.find_or_add({.direction = Direction::kInbound, .port = 80}) == a);
+  CHECK(groups.groups()[over].key.port == kPortOther);
   CHECK(groups.overflowed() == 3);
-  CHECK(port_label(kPortOther) == "other");
-  CHECK(port_label(443) == "443");
 }

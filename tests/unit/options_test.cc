@@ -44,8 +44,8 @@ TEST_CASE("without a flag everything has its default") {
   REQUIRE(o.server_address);
   CHECK(to_string(*o.server_address) == "127.0.0.1:10078");
   CHECK(o.connection_series == 20);
-  CHECK(o.collectors.connections.cpu_budget == 0.05);
-  CHECK(o.collectors.connections.max_groups == 200);
+  CHECK(o.collectors.connections.config.cpu_budget == 0.05);
+  CHECK(o.collectors.connections.config.limits.groups == 200);
   CHECK(enabled(o) == all_collector_names());
   CHECK(o.collectors.netstat_fields == "");
   CHECK(o.procfs == "/proc");
@@ -66,9 +66,9 @@ TEST_CASE("each flag sets what it names, with = or a space") {
   CHECK(o.max_requests == 3);
   CHECK_FALSE(o.server_address);
   CHECK(o.connection_series == 0);
-  CHECK(o.collectors.connections.cpu_budget == 0.5);
-  CHECK(o.collectors.connections.max_connections == 1000);
-  CHECK(o.collectors.connections.max_groups == 7);
+  CHECK(o.collectors.connections.config.cpu_budget == 0.5);
+  CHECK(o.collectors.connections.config.limits.connections == 1000);
+  CHECK(o.collectors.connections.config.limits.groups == 7);
   CHECK(o.collectors.netstat_fields == "^TcpExt");
   CHECK(o.procfs == "/tmp");
   CHECK(o.log_level == LogLevel::kDebug);

@@ -12,11 +12,11 @@ namespace {
 TimePoint soon() { return Clock::now() + std::chrono::seconds(10); }
 
 // No budget to wait for: every sample() takes a dump of its own.
-SamplerOptions eager() { return {.cpu_budget = 1e9}; }
+SamplerOptions eager() { return {.config = {.cpu_budget = 1e9}}; }
 
 const GroupStats* find(const Snapshot& s, Direction direction, std::string_view port) {
   for (const Snapshot::Group& g : s.groups) {
-    if (g.direction == direction && g.port == port) return &g.stats;
+    if (g.labels.direction == to_string(direction) && g.labels.port == port) return &g.stats;
   }
   return nullptr;
 }
@@ -29,8 +29,8 @@ TEST_CASE("a sample holds what the kernel has and what its events told") {
   Sampler sampler(fake_sockets(kernel), eager());
   auto first = sampler.sample(soon());
   REQUIRE(first.ok());
-  CHECK((*first)->host_states[1] == 1);
-  CHECK((*first)->listeners.size() == 1);
+  CHECK((*first)->namespaces[0].states[1] == 1);
+  CHECK((*first)->namespaces[0].listeners.size() == 1);
   CHECK(find(**first, Direction::kInbound, "443")->at_start == 1);
 
   FakeSocket brief{.cookie = 2};
@@ -58,13 +58,13 @@ TEST_CASE("a listener's event tells the direction of connections whose events ca
   auto sample = sampler.sample(soon());
   REQUIRE(sample.ok());
   REQUIRE(find(**sample, Direction::kInbound, "8080") != nullptr);
-  CHECK(find(**sample, Direction::kInbound, "8080")->closed == 1);
+  CHECK(find(**sample, Direction::kInbound, "8080")->closes() == 1);
 }
 
 TEST_CASE("within the budget's pause events move the counters and the dump only ages") {
   FakeKernel kernel;
   kernel.sockets = {fake_listener(443)};
-  Sampler sampler(fake_sockets(kernel), {.cpu_budget = 1e-6});
+  Sampler sampler(fake_sockets(kernel), {.config = {.cpu_budget = 1e-6}});
   auto first = sampler.sample(soon());
   REQUIRE(first.ok());
   kernel.send(message(FakeSocket{.cookie = 2}));
@@ -72,12 +72,12 @@ TEST_CASE("within the budget's pause events move the counters and the dump only 
   REQUIRE(second.ok());
   CHECK((*second)->dumps == 1);
   CHECK((*second)->dump_end == (*first)->dump_end);
-  CHECK(find(**second, Direction::kInbound, "443")->closed == 1);
+  CHECK(find(**second, Direction::kInbound, "443")->closes() == 1);
 }
 
 TEST_CASE("askers at the same time share one dump") {
   FakeKernel kernel;
-  Sampler sampler(fake_sockets(kernel), {.cpu_budget = 1e-6});
+  Sampler sampler(fake_sockets(kernel), {.config = {.cpu_budget = 1e-6}});
   std::vector<std::thread> askers;
   std::atomic<int> answers{0};
   for (int i = 0; i < 8; ++i) {

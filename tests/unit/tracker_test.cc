@@ -5,7 +5,7 @@
 #include <functional>
 #include <random>
 
-#include "tests/unit/diag_builder.h"
+#include "tests/unit/tracking.h"
 
 using namespace tcpvitals;
 using namespace tcpvitals::testing;
@@ -13,24 +13,22 @@ using namespace tcpvitals::testing;
 namespace {
 
 // A tracker with a listener on port 443.
-struct World {
-  explicit World(Tracker::Limits limits = {}) : tracker(groups, classifier, limits) {
-    const Bytes bytes = message({.state = TcpState::kListen,
-                                 .local = "0.0.0.0",
-                                 .remote = "0.0.0.0",
-                                 .remote_port = 0,
-                                 .has_info = false});
-    table.begin();
-    table.add(first_row(bytes));
-    table.commit(now);
+struct World : Tracking {
+  explicit World(const ConnectionsConfig& config = {}) : Tracking(config) {
+    listen({{.state = TcpState::kListen,
+             .local = "0.0.0.0",
+             .remote = "0.0.0.0",
+             .remote_port = 0,
+             .has_info = false}},
+           now);
   }
 
-  void begin() { tracker.begin_dump(now); }
+  void begin() { begin_dump(now); }
   void row(const FakeSocket& s) {
     const Bytes bytes = message(s);
     tracker.add_row(first_row(bytes));
   }
-  void end() { tracker.end_dump(now); }
+  void end() { end_dump(now); }
   void dump(const std::vector<FakeSocket>& sockets) {
     begin();
     for (const FakeSocket& s : sockets) row(s);
@@ -41,18 +39,10 @@ struct World {
     const Bytes bytes = message(s);
     tracker.add_event(first_row(bytes));
   }
-  const GroupStats& group(Direction direction, PortLabel port) {
-    const PeerId peer = classifier.peers().find(*parse_ip_address("198.51.100.7"));
-    return groups[groups.find_or_add({direction, port, peer})];
-  }
   const GroupStats& inbound() { return group(Direction::kInbound, 443); }
   const GroupStats& outbound() { return group(Direction::kOutbound, 5432); }
 
-  ListenerTable table;
   TimePoint now = Clock::now();
-  Classifier classifier{table, PortRange{32768, 60999}};
-  GroupTable groups{200};
-  Tracker tracker;
 };
 
 FakeSocket client(std::uint64_t cookie) {
@@ -116,7 +106,7 @@ TEST_CASE("rule 2: an event gives the final difference and forgets the cookie") 
   w.event(s);
   CHECK(w.inbound().sent_bytes == 1500);
   CHECK(w.inbound().opened == 1);
-  CHECK(w.inbound().closed == 1);
+  CHECK(w.inbound().closes() == 1);
   CHECK(w.tracker.tracked() == 0);
   CHECK(live(w.inbound()) == 0);
 }
@@ -130,7 +120,7 @@ TEST_CASE("rule 2: a connection that lived between two dumps counts whole") {
   s.info.rtt_us = 300;
   w.event(s);
   CHECK(w.inbound().opened == 1);
-  CHECK(w.inbound().closed == 1);
+  CHECK(w.inbound().closes() == 1);
   CHECK(w.inbound().sent_bytes == 1000);
   CHECK(w.inbound().retransmitted_segments == 2);
   CHECK(w.inbound().min_rtt.sample().counts[1] == 1);  // 50 us < 100 us <= 100 us
@@ -142,16 +132,16 @@ TEST_CASE("rule 2: a zero-linger abort is counted, without the counters the kern
   FakeSocket server{};
   w.event(cleared(server, true));
   CHECK(w.inbound().opened == 1);
-  CHECK(w.inbound().closed == 1);
+  CHECK(w.inbound().closes() == 1);
   w.event(cleared(client(2), true));
   CHECK(w.group(Direction::kOutbound, kPortUnknown).opened == 1);
-  CHECK(w.group(Direction::kOutbound, kPortUnknown).closed == 1);
+  CHECK(w.group(Direction::kOutbound, kPortUnknown).closes() == 1);
   CHECK(w.tracker.stats().closes_without_counters == 2);
 
   w.dump({client(3)});
   w.event(cleared(client(3), true));
   CHECK(w.outbound().opened == 1);  // a dump saw its port
-  CHECK(w.outbound().closed == 1);
+  CHECK(w.outbound().closes() == 1);
   CHECK(w.tracker.stats().closes_without_counters == 3);
 }
 
@@ -187,7 +177,7 @@ TEST_CASE("rule 2: an attempt that never was is a failure with a reason") {
     const GroupStats& g = w.group(Direction::kOutbound, row.port);
     CHECK(g.failures[static_cast<std::size_t>(row.reason)] == 1);
     CHECK(g.opened == 0);
-    CHECK(g.closed == 0);
+    CHECK(g.closes() == 0);
     CHECK(g.retransmitted_segments == row.info.total_retrans);
   }
 }
@@ -213,7 +203,7 @@ TEST_CASE("rule 2: a short success without a measured round trip is no failure")
   s.info = {.bytes_acked = 1, .segs_out = 3, .segs_in = 1, .min_rtt_us = kNoRtt};
   w.event(s);
   CHECK(w.outbound().opened == 1);
-  CHECK(w.outbound().closed == 1);
+  CHECK(w.outbound().closes() == 1);
 }
 
 TEST_CASE("rule 2: a socket used again after a disconnect is a new connection") {
@@ -231,7 +221,7 @@ TEST_CASE("rule 2: a socket used again after a disconnect is a new connection") 
       by_event ? w.event(s) : w.dump({s});
       CHECK(w.outbound().sent_bytes == 1000 + s.info.bytes_sent);
       CHECK(w.outbound().opened == 2);
-      CHECK(w.outbound().closed == (by_event ? 2 : 1));
+      CHECK(w.outbound().closes() == (by_event ? 2 : 1));
       CHECK(live(w.outbound()) == (by_event ? 0 : 1));
       CHECK(w.tracker.stats().closes_without_counters == 1);
     }
@@ -250,7 +240,7 @@ TEST_CASE("rule 2: a listener's end and a socket never used are nobody's connect
            .remote_port = 0,
            .info = {.min_rtt_us = kNoRtt}});
   CHECK(w.tracker.stats().events == 0);
-  CHECK(w.groups.keys().empty());
+  CHECK(w.groups.groups().empty());
 }
 
 TEST_CASE("rule 3: what was there at the start is a baseline") {
@@ -269,8 +259,8 @@ TEST_CASE("rule 3: what was there at the start is a baseline") {
   s.info.bytes_sent += 5;
   w.event(s);
   CHECK(w.inbound().sent_bytes == 5);
-  CHECK(w.inbound().closed == 1);
-  CHECK(w.inbound().opened + w.inbound().at_start - w.inbound().closed == live(w.inbound()));
+  CHECK(w.inbound().closes() == 1);
+  CHECK(w.inbound().opened + w.inbound().at_start - w.inbound().closes() == live(w.inbound()));
 }
 
 TEST_CASE("rule 3: an attempt of the baseline that succeeds later is opened then") {
@@ -293,7 +283,7 @@ TEST_CASE("rule 4: a row that comes after its socket's event does not revive it"
   w.end();
   CHECK(w.tracker.tracked() == 0);
   CHECK(w.inbound().opened == 1);
-  CHECK(w.inbound().closed == 1);
+  CHECK(w.inbound().closes() == 1);
 }
 
 TEST_CASE("rule 5: one miss is not an end, two are; a late event adds only the difference") {
@@ -303,18 +293,18 @@ TEST_CASE("rule 5: one miss is not an end, two are; a late event adds only the d
   s.info.bytes_sent = 100;
   w.dump({s, client(2)});
   w.dump({client(2)});
-  CHECK(w.inbound().closed == 0);
+  CHECK(w.inbound().closes() == 0);
   w.dump({s, client(2)});
   w.dump({client(2)});
   w.dump({client(2)});
-  CHECK(w.inbound().closed == 1);
+  CHECK(w.inbound().closes() == 1);
   CHECK(w.tracker.stats().vanished == 1);
   CHECK(w.tracker.tracked() == 1);
   s.info.bytes_sent = 130;
   w.event(s);
   CHECK(w.inbound().sent_bytes == 130);
   CHECK(w.inbound().opened == 1);
-  CHECK(w.inbound().closed == 1);
+  CHECK(w.inbound().closes() == 1);
   CHECK(w.tracker.stats().late_events == 1);
 }
 
@@ -343,7 +333,7 @@ TEST_CASE("rule 5: a vanished connection that is seen again lives again") {
   s.info.bytes_sent = 150;
   w.dump({s});
   CHECK(live(w.inbound()) == 1);
-  CHECK(w.inbound().opened - w.inbound().closed == 1);
+  CHECK(w.inbound().opened - w.inbound().closes() == 1);
   CHECK(w.inbound().sent_bytes == 150);
 }
 
@@ -365,10 +355,10 @@ TEST_CASE("rule 6: the direction is kept though the listener is gone") {
   w.dump({});
   w.dump({FakeSocket{}});
   w.now += std::chrono::minutes(5);
-  w.table.begin();
-  w.table.commit(w.now);
+  w.listeners.begin();
+  w.listeners.commit(w.now);
   w.event(FakeSocket{});
-  CHECK(w.inbound().closed == 1);
+  CHECK(w.inbound().closes() == 1);
 }
 
 TEST_CASE("rule 7: LISTEN, TIME_WAIT and SYN_RECV count in states only") {
@@ -430,7 +420,7 @@ TEST_CASE("rule 9: a short tcp_info of an older kernel says how much there was")
 }
 
 TEST_CASE("rule 10: connections over the limit are counted when they close") {
-  World w({.connections = 1});
+  World w({.limits = {.connections = 1}});
   w.dump({});
   FakeSocket second{.cookie = 2};
   second.info.bytes_sent = 70;
@@ -440,7 +430,7 @@ TEST_CASE("rule 10: connections over the limit are counted when they close") {
   CHECK(w.inbound().opened == 1);
   w.event(second);
   CHECK(w.inbound().opened == 2);
-  CHECK(w.inbound().closed == 1);
+  CHECK(w.inbound().closes() == 1);
   CHECK(w.inbound().sent_bytes == 70);
 }
 
