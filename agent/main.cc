@@ -88,6 +88,13 @@ int run(const Options& options) {
   http_options.listen = options.web_address;
   http_options.metrics_path = options.metrics_path;
   http_options.max_requests = options.max_requests;
+  http_options.api_remote = options.api_remote;
+  if (ConnectionsCollector* connections = collectors->connections) {
+    http_options.find_connections = [connections](const ConnectionQuery& query,
+                                                  TimePoint deadline) {
+      return connections->find(query, deadline);
+    };
+  }
   http_options.facts = {host_name(), TCPVITALS_VERSION,
                         server ? to_string(server->endpoint()) : std::string()};
   auto http = HttpServer::start(std::move(http_options), scrape);

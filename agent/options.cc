@@ -120,6 +120,9 @@ Options parse_options(int argc, const char* const* argv) {
   value("Web", "--web.max-requests", options.max_requests, "N",
         "Scrapes and page views at once; one more is answered 503")
       ->check(number_between(1U, 1000U));
+  app.add_flag("--web.api-remote", options.api_remote,
+               "Let the API answer more than loopback: it names every peer's address")
+      ->group("Web");
 
   value("Connections", "--connections.cpu-budget", options.collectors.connections.config.cpu_budget,
         "SHARE", "Share of one core that sampling may use")

@@ -16,6 +16,7 @@ struct Options {
   Endpoint web_address;
   std::string metrics_path;
   unsigned max_requests = 0;
+  bool api_remote = false;
 
   CollectorOptions collectors;
   std::string procfs;

@@ -10,6 +10,7 @@
 #include <array>
 #include <charconv>
 #include <cstring>
+#include <optional>
 #include <string_view>
 #include <thread>
 #include <utility>
@@ -17,6 +18,7 @@
 
 #include "base/fd.h"
 #include "base/log.h"
+#include "exporter/query_string.h"
 #include "exporter/render.h"
 
 namespace tcpvitals {
@@ -30,6 +32,7 @@ constexpr unsigned kSpareThreads = 2;  // to say 503, and that we live, while al
 
 constexpr char kPlain[] = "text/plain; charset=utf-8";
 constexpr char kHtml[] = "text/html; charset=utf-8";
+constexpr char kJson[] = "application/json";
 
 std::string_view trimmed(std::string_view text) {
   while (!text.empty() && text.front() == ' ') text.remove_prefix(1);
@@ -78,22 +81,11 @@ std::string gzip(std::string_view text) {
   return packed;
 }
 
-std::string url_decoded(std::string_view text) {
-  std::string decoded(text.size() + 1, '\0');
-  const int n = mg_url_decode(text.data(), static_cast<int>(text.size()), decoded.data(),
-                              static_cast<int>(decoded.size()), 1);
-  decoded.resize(static_cast<std::size_t>(std::max(n, 0)));
-  return decoded;
-}
-
-std::vector<std::string> query_values(std::string_view query, std::string_view name) {
+std::vector<std::string> values_of(const QueryParameters& parameters, std::string_view name) {
   std::vector<std::string> values;
-  split(query, '&', [&](std::string_view parameter) {
-    const auto equals = parameter.find('=');
-    if (url_decoded(parameter.substr(0, equals)) != name) return;
-    values.push_back(
-        url_decoded(equals == std::string_view::npos ? "" : parameter.substr(equals + 1)));
-  });
+  for (const auto& [key, value] : parameters) {
+    if (key == name) values.push_back(value);
+  }
   return values;
 }
 
@@ -127,6 +119,8 @@ struct HttpServer::Request {
   std::string_view method;
   std::string_view path;
   std::string_view query;
+  std::string_view client;      // its address
+  std::string_view host;        // the header
   const char* scrape_timeout;   // the header; null: none
   const char* accept_encoding;  // the header; null: none
 };
@@ -136,6 +130,13 @@ struct HttpServer::Reply {
   std::string body;
   const char* content_type = kPlain;
   const char* headers = "";  // further ones, each with its line end
+  bool may_pack = false;     // with gzip, for a client that takes it
+};
+
+struct HttpServer::Route {
+  std::string path;
+  bool takes_a_place;  // of max_requests
+  Reply (HttpServer::*answer)(const Request&);
 };
 
 // The library keeps no exception out of its C: what it calls here must not throw, and out of memory
@@ -176,16 +177,28 @@ struct HttpServer::Civet {
 
   static int on_request(mg_connection* connection) noexcept {
     const mg_request_info& info = *mg_get_request_info(connection);
-    const Request request{info.request_method, info.local_uri,
-                          info.query_string == nullptr ? "" : info.query_string,
+    const auto text = [](const char* t) { return std::string_view(t == nullptr ? "" : t); };
+    const Request request{info.request_method,
+                          info.local_uri,
+                          text(info.query_string),
+                          info.remote_addr,
+                          text(mg_get_header(connection, "Host")),
                           mg_get_header(connection, "X-Prometheus-Scrape-Timeout-Seconds"),
                           mg_get_header(connection, "Accept-Encoding")};
     Reply reply = of(connection).server.answer(request);
+    std::string headers = reply.headers;
+    if (reply.may_pack) {
+      headers += "Vary: Accept-Encoding\r\n";
+      if (accepts_gzip(request.accept_encoding)) {
+        headers += "Content-Encoding: gzip\r\n";
+        reply.body = gzip(reply.body);
+      }
+    }
     std::string head = fmt::format(
         "HTTP/1.1 {} {}\r\nContent-Type: {}\r\nContent-Length: {}\r\nConnection: close\r\n"
         "Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n{}\r\n",
         reply.status, mg_get_response_code_text(connection, reply.status), reply.content_type,
-        reply.body.size(), reply.headers);
+        reply.body.size(), headers);
     if (request.method == "HEAD") reply.body.clear();
     mg_write(connection, head.data(), head.size());
     mg_write(connection, reply.body.data(), reply.body.size());
@@ -199,7 +212,16 @@ struct HttpServer::Civet {
 };
 
 HttpServer::HttpServer(HttpOptions options, Scrape& scrape)
-    : options_(std::move(options)), scrape_(scrape), civet_(std::make_unique<Civet>(*this)) {}
+    : options_(std::move(options)),
+      scrape_(scrape),
+      api_(scrape, options_.find_connections),
+      routes_{{options_.metrics_path, true, &HttpServer::answer_metrics},
+              {"/", true, &HttpServer::answer_page},
+              {Api::kConnections, true, &HttpServer::answer_api<&Api::connections>},
+              {Api::kGroups, true, &HttpServer::answer_api<&Api::groups>},
+              {"/-/healthy", false, &HttpServer::answer_healthy},
+              {"/-/ready", false, &HttpServer::answer_ready}},
+      civet_(std::make_unique<Civet>(*this)) {}
 
 HttpServer::~HttpServer() = default;
 
@@ -239,46 +261,54 @@ Result<void> HttpServer::listen() {
 }
 
 HttpServer::Reply HttpServer::answer(const Request& request) {
-  const bool is_metrics = request.path == options_.metrics_path;
-  const bool is_page = request.path == "/";
-  const bool is_healthy = request.path == "/-/healthy";
-  const bool is_ready = request.path == "/-/ready";
-  if (!is_metrics && !is_page && !is_healthy && !is_ready) {
+  const auto route = std::find_if(routes_.begin(), routes_.end(),
+                                  [&](const Route& r) { return r.path == request.path; });
+  if (route == routes_.end()) {
     return {.status = 404, .body = "not here: try / or " + options_.metrics_path + "\n"};
   }
   if (request.method != "GET" && request.method != "HEAD") {
     return {.status = 405, .body = "only GET and HEAD\n", .headers = "Allow: GET, HEAD\r\n"};
   }
-  if (is_healthy) return {.body = "healthy\n"};
-  if (is_ready) {
-    if (ready_) return {.body = "ready\n"};
-    return {.status = 503, .body = "not ready: starting or shutting down\n"};
-  }
+  if (!route->takes_a_place) return (this->*route->answer)(request);
   const Place place(in_flight_, options_.max_requests);
   if (!place.ok()) {
     return {.status = 503,
             .body = fmt::format("{} requests are under way already\n", options_.max_requests)};
   }
-  return is_metrics ? answer_metrics(request) : answer_page();
+  return (this->*route->answer)(request);
+}
+
+HttpServer::Reply HttpServer::answer_healthy(const Request&) { return {.body = "healthy\n"}; }
+
+HttpServer::Reply HttpServer::answer_ready(const Request&) {
+  if (ready_) return {.body = "ready\n"};
+  return {.status = 503, .body = "not ready: starting or shutting down\n"};
 }
 
 HttpServer::Reply HttpServer::answer_metrics(const Request& request) {
   const TimePoint deadline = Clock::now() + scrape_budget(request.scrape_timeout);
-  const auto selection = scrape_.select(query_values(request.query, "collect[]"),
-                                        query_values(request.query, "exclude[]"));
+  const QueryParameters parameters = parse_query_string(request.query);
+  const auto selection =
+      scrape_.select(values_of(parameters, "collect[]"), values_of(parameters, "exclude[]"));
   if (!selection) return {.status = 400, .body = selection.error().message + "\n"};
   std::string text = render_text(scrape_.run(deadline, *selection).families, last_size_);
   last_size_ = text.size();
-  Reply reply{.body = {}, .content_type = kTextContentType, .headers = "Vary: Accept-Encoding\r\n"};
-  if (accepts_gzip(request.accept_encoding)) {
-    reply.headers = "Vary: Accept-Encoding\r\nContent-Encoding: gzip\r\n";
-    text = gzip(text);
-  }
-  reply.body = std::move(text);
-  return reply;
+  return {.body = std::move(text), .content_type = kTextContentType, .may_pack = true};
 }
 
-HttpServer::Reply HttpServer::answer_page() {
+template <ApiReply (Api::*call)(std::string_view, TimePoint) const>
+HttpServer::Reply HttpServer::answer_api(const Request& request) {
+  std::optional<ApiReply> reply;
+  if (!options_.api_remote) reply = refuse_remote(request.client, request.host);
+  const TimePoint deadline = Clock::now() + scrape_budget(request.scrape_timeout);
+  if (!reply) reply = (api_.*call)(request.query, deadline);
+  return {.status = reply->status,
+          .body = std::move(reply->body),
+          .content_type = kJson,
+          .may_pack = true};
+}
+
+HttpServer::Reply HttpServer::answer_page(const Request&) {
   const ScrapeResult scrape = scrape_.run(Clock::now() + scrape_budget(nullptr));
   return {.body = render_page(options_.facts, options_.metrics_path, scrape,
                               window_.advance(Clock::now(), scrape)),

@@ -1,4 +1,4 @@
-// HttpServer: /metrics, the page at /, /-/healthy and /-/ready.
+// HttpServer: /metrics, the page at /, the API below /api/v1, /-/healthy and /-/ready.
 #pragma once
 
 #include <atomic>
@@ -6,9 +6,11 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <vector>
 
 #include "base/ip.h"
 #include "base/result.h"
+#include "exporter/api.h"
 #include "exporter/page.h"
 #include "exporter/scrape.h"
 
@@ -17,7 +19,9 @@ namespace tcpvitals {
 struct HttpOptions {
   Endpoint listen;  // IPv4; port 0: any
   std::string metrics_path = "/metrics";
-  unsigned max_requests = 40;  // scrapes and page views at once; one more is answered 503
+  unsigned max_requests = 40;  // of all that takes a while at once; one more is answered 503
+  bool api_remote = false;     // the API answers other hosts too
+  FindConnections find_connections;
   PageFacts facts;
 };
 
@@ -42,15 +46,22 @@ class HttpServer {
   struct Civet;  // the HTTP library, which only http.cc knows
   struct Request;
   struct Reply;
+  struct Route;
 
   HttpServer(HttpOptions options, Scrape& scrape);
   Result<void> listen();
   Reply answer(const Request& request);
   Reply answer_metrics(const Request& request);
-  Reply answer_page();
+  Reply answer_page(const Request& request);
+  Reply answer_healthy(const Request& request);
+  Reply answer_ready(const Request& request);
+  template <ApiReply (Api::*call)(std::string_view, TimePoint) const>
+  Reply answer_api(const Request& request);
 
   HttpOptions options_;
   Scrape& scrape_;
+  Api api_;
+  std::vector<Route> routes_;
   std::atomic<bool> ready_ = false;
   std::atomic<unsigned> in_flight_ = 0;
   std::atomic<std::size_t> last_size_ = 0;  // of the rendered metrics

@@ -259,6 +259,38 @@ TEST_CASE("a port in use is an error that says so") {
   CHECK_FALSE(HttpServer::start(options, f.scrape).ok());
 }
 
+TEST_CASE("the API is there, as JSON, for whoever names an address") {
+  HttpOptions options;
+  options.find_connections = [](const ConnectionQuery& query, TimePoint) {
+    ConnectionList list;
+    list.matched = query.top;
+    return Result<ConnectionList>(list);
+  };
+  const std::string target = "/api/v1/connections?top=7";
+  const std::string by_address = "GET " + target + " HTTP/1.1\r\nHost: 127.0.0.1:80\r\n\r\n";
+  const std::string by_name = "GET " + target + " HTTP/1.1\r\nHost: a.example\r\n\r\n";
+  {
+    const Fixture f(options);
+    const std::string answer = f.send(by_address);
+    CHECK(has_status(answer, 200));
+    CHECK(contains(answer, "\r\nContent-Type: application/json\r\n"));
+    CHECK_FALSE(contains(answer, "Access-Control"));
+    CHECK(body_of(answer) == "{\"version\":1,\"matched\":7,\"returned\":0,\"connections\":[]}\n");
+    CHECK(has_status(f.send(by_name), 403));
+    CHECK(has_status(f.send("GET " + target + " HTTP/1.0\r\n\r\n"), 403));
+    CHECK(has_status(f.send("POST /api/v1/groups HTTP/1.1\r\nHost: ::1\r\n"
+                            "Content-Length: 0\r\n\r\n"),
+                     405));
+    CHECK(has_status(f.get("/api/v1/"), 404));
+    const std::string packed =
+        f.send("GET " + target + " HTTP/1.1\r\nHost: [::1]\r\nAccept-Encoding: gzip\r\n\r\n");
+    CHECK(gunzip(body_of(packed)) == body_of(answer));
+  }
+  options.api_remote = true;
+  const Fixture open(options);
+  CHECK(has_status(open.send(by_name), 200));
+}
+
 TEST_CASE("the telemetry path moves, and the page links to it") {
   HttpOptions options;
   options.metrics_path = "/m";

@@ -41,6 +41,7 @@ TEST_CASE("without a flag everything has its default") {
   CHECK(to_string(o.web_address) == "127.0.0.1:10077");
   CHECK(o.metrics_path == "/metrics");
   CHECK(o.max_requests == 40);
+  CHECK_FALSE(o.api_remote);
   REQUIRE(o.server_address);
   CHECK(to_string(*o.server_address) == "127.0.0.1:10078");
   CHECK(o.connection_series == 20);
@@ -55,15 +56,16 @@ TEST_CASE("without a flag everything has its default") {
 }
 
 TEST_CASE("each flag sets what it names, with = or a space") {
-  const Options o =
-      parsed({"--web.listen-address=[0.0.0.0]:9", "--web.telemetry-path", "/m",
-              "--web.max-requests=3", "--server.listen-address=", "--server.connection-series=0",
-              "--connections.cpu-budget=0.5", "--connections.max-tracked=1000",
-              "--connections.max-groups=7", "--collector.netstat.fields=^TcpExt",
-              "--path.procfs=/tmp", "--log.level=debug", "--log.format=json"});
+  const Options o = parsed({"--web.listen-address=[0.0.0.0]:9", "--web.telemetry-path", "/m",
+                            "--web.max-requests=3", "--web.api-remote",
+                            "--server.listen-address=", "--server.connection-series=0",
+                            "--connections.cpu-budget=0.5", "--connections.max-tracked=1000",
+                            "--connections.max-groups=7", "--collector.netstat.fields=^TcpExt",
+                            "--path.procfs=/tmp", "--log.level=debug", "--log.format=json"});
   CHECK(to_string(o.web_address) == "0.0.0.0:9");
   CHECK(o.metrics_path == "/m");
   CHECK(o.max_requests == 3);
+  CHECK(o.api_remote);
   CHECK_FALSE(o.server_address);
   CHECK(o.connection_series == 0);
   CHECK(o.collectors.connections.config.cpu_budget == 0.5);
@@ -126,10 +128,11 @@ TEST_CASE("--help tells every flag and its default; --version the version") {
   const std::string help = parsed({"--help"}).answer;
   for (const char* part :
        {"--web.listen-address ADDRESS:PORT", "[127.0.0.1:10077]", "--web.telemetry-path",
-        "--web.max-requests", "--server.listen-address", "--server.connection-series",
-        "--connections.cpu-budget", "--connections.max-tracked", "--connections.max-groups",
-        "--[no-]collector.NAME", "--collector.disable-defaults", "--collector.netstat.fields",
-        "--path.procfs", "--log.level", "--log.format", "--version"}) {
+        "--web.max-requests", "--web.api-remote", "--server.listen-address",
+        "--server.connection-series", "--connections.cpu-budget", "--connections.max-tracked",
+        "--connections.max-groups", "--[no-]collector.NAME", "--collector.disable-defaults",
+        "--collector.netstat.fields", "--path.procfs", "--log.level", "--log.format",
+        "--version"}) {
     CAPTURE(part);
     CHECK(contains(help, part));
   }

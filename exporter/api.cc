@@ -1,0 +1,61 @@
+#include "exporter/api.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <iterator>
+
+#include "exporter/api_connections.h"
+#include "exporter/api_groups.h"
+#include "exporter/api_json.h"
+#include "exporter/query_string.h"
+
+namespace tcpvitals {
+namespace {
+
+constexpr char kCollector[] = "connections";
+
+ApiReply error(int status, std::string_view message) {
+  return {status, to_line({{"version", kApiVersion}, {"error", message}})};
+}
+
+}  // namespace
+
+ApiReply Api::connections(std::string_view query, TimePoint deadline) const {
+  const auto asked = parse_connection_query(parse_query_string(query));
+  if (!asked) return error(400, asked.error().message);
+  if (!find_) return error(503, "the connections collector is not started");
+  const auto found = find_(*asked, deadline);
+  if (!found) return error(503, found.error().message);
+  return {200, render_connections(*found)};
+}
+
+ApiReply Api::groups(std::string_view query, TimePoint deadline) const {
+  for (const auto& [name, value] : parse_query_string(query)) {
+    return error(400, fmt::format("unknown parameter \"{}\": expected none", name));
+  }
+  const std::string collector[] = {kCollector};
+  const auto selection = scrape_.select(collector, {});
+  if (!selection) return error(503, "the connections collector is not started");
+  const ScrapeResult scraped = scrape_.run(deadline, *selection);
+  for (const CollectorReport& report : scraped.reports) {
+    if (report.outcome != CollectorReport::Outcome::kOk) return error(503, report.message);
+  }
+  return {200, render_groups(scraped.families)};
+}
+
+std::optional<ApiReply> refuse_remote(std::string_view client, std::string_view host) {
+  static const IpPrefix kLoopback[] = {*parse_ip_prefix("127.0.0.0/8"), *parse_ip_prefix("::1")};
+  constexpr std::string_view kHow = "--web.api-remote opens the API to all who reach this port";
+  const auto address = parse_ip_address(client);
+  if (!address || std::none_of(std::begin(kLoopback), std::end(kLoopback),
+                               [&](const IpPrefix& p) { return p.contains(*address); })) {
+    return error(403, fmt::format("not from {}: the API answers on loopback; {}", client, kHow));
+  }
+  std::string_view name = host.ends_with(']') ? host : host.substr(0, host.rfind(':'));
+  if (name.starts_with('[') && name.ends_with(']')) name = name.substr(1, name.size() - 2);
+  if (name == "localhost" || parse_ip_address(name)) return std::nullopt;
+  return error(403, fmt::format("host \"{}\": expected an address or localhost; {}", host, kHow));
+}
+
+}  // namespace tcpvitals

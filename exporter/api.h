@@ -1,0 +1,53 @@
+// The JSON API, version 1: single connections, and groups as /metrics has them. docs/api.md is its
+// documentation.
+//
+// Every reply is one JSON object with "version": 1; one that failed has "error", a sentence for a
+// person. Fields are in base units and bear the words of the metrics; one that is not known is left
+// out. Further fields may come within a version.
+#pragma once
+
+#include <functional>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "base/clock.h"
+#include "base/result.h"
+#include "collectors/connections/query.h"
+#include "exporter/scrape.h"
+
+namespace tcpvitals {
+
+// Any thread. Blocks until `deadline` at most.
+using FindConnections =
+    std::function<Result<ConnectionList>(const ConnectionQuery&, TimePoint deadline)>;
+
+struct ApiReply {
+  int status = 200;
+  std::string body;  // JSON, a line
+};
+
+// Any thread; what is given must outlive it.
+class Api {
+ public:
+  static constexpr char kConnections[] = "/api/v1/connections";
+  static constexpr char kGroups[] = "/api/v1/groups";
+
+  // `find` may be empty: there is no connections collector.
+  Api(Scrape& scrape, FindConnections find) : scrape_(scrape), find_(std::move(find)) {}
+
+  ApiReply connections(std::string_view query, TimePoint deadline) const;
+  ApiReply groups(std::string_view query, TimePoint deadline) const;
+
+ private:
+  Scrape& scrape_;
+  FindConnections find_;
+};
+
+// The reply to a client that may not use an API which answers on loopback only; nothing: it may.
+// `client`: its address. `host`: the Host header, which must be an address or localhost: else a web
+// page could read the API through its visitor's browser, by a name of its own that points to
+// 127.0.0.1.
+std::optional<ApiReply> refuse_remote(std::string_view client, std::string_view host);
+
+}  // namespace tcpvitals

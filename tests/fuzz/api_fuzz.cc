@@ -1,0 +1,56 @@
+// Any query string and any names: the query is understood or refused in one line of JSON, and what
+// is answered is JSON whatever the names are.
+#include <cstdlib>
+#include <nlohmann/json.hpp>
+
+#include "exporter/api.h"
+#include "exporter/api_connections.h"
+#include "exporter/api_groups.h"
+
+using namespace tcpvitals;
+
+namespace {
+
+void check_json(const std::string& line) {
+  const auto json = nlohmann::json::parse(line, nullptr, false);
+  if (!json.is_object() || json.value("version", 0) != 1) std::abort();
+  if (line.find('\n') != line.size() - 1) std::abort();
+}
+
+ConnectionList list_of(const std::string& text, std::span<const std::uint8_t> bytes) {
+  ConnectionDetail connection;
+  connection.direction = connection.port = connection.peer = connection.cgroup = text;
+  connection.socket.congestion_control = connection.socket.upper_protocol = text;
+  connection.socket.info = read_tcp_info(bytes.data(), bytes.size());
+  return {{connection}, 1};
+}
+
+std::vector<prometheus::MetricFamily> families_of(const std::string& text) {
+  prometheus::MetricFamily family{
+      "tcp_connections_opened_total", "", prometheus::MetricType::Counter, {}};
+  prometheus::ClientMetric metric;
+  metric.label = {{"port", text}, {"peer", text.substr(text.size() / 2)}};
+  family.metric.push_back(metric);
+  prometheus::MetricFamily states{"tcp_connections", "", prometheus::MetricType::Gauge, {}};
+  metric.label.push_back({"state", text});
+  states.metric.push_back(metric);
+  return {family, states};
+}
+
+}  // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+  const std::string text(reinterpret_cast<const char*>(data), size);
+  static Scrape scrape({}, {});
+  const Api api(scrape, [&](const ConnectionQuery& query, TimePoint) {
+    if (query.top < 1 || query.top > ConnectionQuery::kMaxTop) std::abort();
+    return Result<ConnectionList>(list_of(text, {data, size}));
+  });
+  check_json(api.connections(text, {}).body);
+  check_json(api.connections("", {}).body);
+  check_json(api.groups(text, {}).body);
+  check_json(render_groups(families_of(text)));
+  if (const auto refusal = refuse_remote("127.0.0.1", text)) check_json(refusal->body);
+  if (const auto refusal = refuse_remote(text, "localhost")) check_json(refusal->body);
+  return 0;
+}
