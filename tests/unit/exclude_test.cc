@@ -358,23 +358,21 @@ TEST_CASE("no excludes, no programs; too many are refused by their numbers") {
     }
     return compile_excludes(excludes).ok();
   };
-  for (const auto& [prefixes4, prefixes6, ports] : {std::array<std::size_t, 3>{1, 0, 0},
-                                                    {0, 1, 0},
-                                                    {0, 0, 1},
-                                                    {1000, 0, 0},
-                                                    {0, 440, 0},
-                                                    {0, 0, 500},
-                                                    {300, 100, 100}}) {
-    CAPTURE(prefixes4);
-    CAPTURE(prefixes6);
-    CAPTURE(ports);
-    CHECK(fill(prefixes4, prefixes6, ports));
-    valid_programs(excludes);
-  }
-  for (const auto& [prefixes4, prefixes6, ports] :
-       {std::array<std::size_t, 3>{1030, 0, 0}, {0, 470, 0}, {0, 0, 520}, {20'000, 0, 0}}) {
-    CAPTURE(prefixes4);
-    CHECK_FALSE(fill(prefixes4, prefixes6, ports));
+  struct Row {
+    std::size_t prefixes4;
+    std::size_t prefixes6;
+    std::size_t ports;
+    bool fits;
+  };
+  for (const Row& row : {Row{1, 0, 0, true}, Row{0, 1, 0, true}, Row{0, 0, 1, true},
+                         Row{1000, 0, 0, true}, Row{0, 440, 0, true}, Row{0, 0, 500, true},
+                         Row{300, 100, 100, true}, Row{1030, 0, 0, false}, Row{0, 470, 0, false},
+                         Row{0, 0, 520, false}, Row{20'000, 0, 0, false}}) {
+    CAPTURE(row.prefixes4);
+    CAPTURE(row.prefixes6);
+    CAPTURE(row.ports);
+    CHECK(fill(row.prefixes4, row.prefixes6, row.ports) == row.fits);
+    if (row.fits) valid_programs(excludes);
   }
   fill(1030, 0, 2);
   CHECK(compile_excludes(excludes).error().message.substr(0, 76) ==

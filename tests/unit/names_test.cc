@@ -51,28 +51,31 @@ TEST_CASE("a configured peer stands beside the built-in ones, and the longest pr
   };
   const PeerGroups peers(named);
   CHECK(peers.size() == 4 + 5);
-  for (const auto& [address, group] : std::vector<std::pair<const char*, const char*>>{
-           {"10.19.255.255", "private"},
-           {"10.20.0.0", "office"},
-           {"10.20.29.255", "office"},
-           {"10.20.30.6", "db"},
-           {"10.20.30.7", "vip"},
-           {"10.20.30.8", "db"},
-           {"10.20.31.0", "office"},
-           {"10.21.0.0", "private"},
-           {"::ffff:10.20.30.7", "vip"},
-           {"2001:db8:1::7", "db"},
-           {"2001:db8:2::", "anyone6"},
-           {"8.8.8.8", "public"},
-           {"198.19.1.1", "private"},
-           {"192.168.1.1", "lan"},
-           {"192.169.0.0", "public"},
-           {"::1", "loopback"},
-           {"::", "anyone6"},
-           {"255.255.255.255", "public"},
-           {"ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", "anyone6"}}) {
-    CAPTURE(address);
-    CHECK(group_of(peers, address) == group);
+  struct Row {
+    const char* address;
+    const char* group;
+  };
+  for (const Row& row : std::vector<Row>{{"10.19.255.255", "private"},
+                                         {"10.20.0.0", "office"},
+                                         {"10.20.29.255", "office"},
+                                         {"10.20.30.6", "db"},
+                                         {"10.20.30.7", "vip"},
+                                         {"10.20.30.8", "db"},
+                                         {"10.20.31.0", "office"},
+                                         {"10.21.0.0", "private"},
+                                         {"::ffff:10.20.30.7", "vip"},
+                                         {"2001:db8:1::7", "db"},
+                                         {"2001:db8:2::", "anyone6"},
+                                         {"8.8.8.8", "public"},
+                                         {"198.19.1.1", "private"},
+                                         {"192.168.1.1", "lan"},
+                                         {"192.169.0.0", "public"},
+                                         {"::1", "loopback"},
+                                         {"::", "anyone6"},
+                                         {"255.255.255.255", "public"},
+                                         {"ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", "anyone6"}}) {
+    CAPTURE(row.address);
+    CHECK(group_of(peers, row.address) == row.group);
   }
 }
 
@@ -137,25 +140,28 @@ TEST_CASE("the narrowest range names a port, of equally narrow ones the first") 
       {"later", {8095, 8104}}, {"top", {65535, 65535}}, {"everything", {1, 65535}}};
   const PortNames names(named);
   CHECK(names.size() == 8);
-  for (const auto& [port, name] :
-       std::vector<std::pair<std::uint16_t, const char*>>{{80, "web"},
-                                                          {443, "web"},
-                                                          {81, "everything"},
-                                                          {8000, "apps"},
-                                                          {8080, "admin"},
-                                                          {8085, "debug"},
-                                                          {8086, "admin"},
-                                                          {8094, "late"},
-                                                          {8095, "late"},
-                                                          {8099, "late"},
-                                                          {8100, "later"},
-                                                          {8104, "later"},
-                                                          {8105, "apps"},
-                                                          {9000, "everything"},
-                                                          {65535, "top"}}) {
-    CAPTURE(port);
-    REQUIRE(names.find(port));
-    CHECK(names.name(*names.find(port)) == name);
+  struct Row {
+    std::uint16_t port;
+    const char* name;
+  };
+  for (const Row& row : std::vector<Row>{{80, "web"},
+                                         {443, "web"},
+                                         {81, "everything"},
+                                         {8000, "apps"},
+                                         {8080, "admin"},
+                                         {8085, "debug"},
+                                         {8086, "admin"},
+                                         {8094, "late"},
+                                         {8095, "late"},
+                                         {8099, "late"},
+                                         {8100, "later"},
+                                         {8104, "later"},
+                                         {8105, "apps"},
+                                         {9000, "everything"},
+                                         {65535, "top"}}) {
+    CAPTURE(row.port);
+    REQUIRE(names.find(row.port));
+    CHECK(names.name(*names.find(row.port)) == row.name);
   }
   CHECK_FALSE(names.find(0));
   CHECK(names.id_of("web") == names.find(80));
