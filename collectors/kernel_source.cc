@@ -8,6 +8,7 @@
 #include <memory>
 
 #include "base/fd.h"
+#include "base/log.h"
 
 namespace tcpvitals {
 namespace {
@@ -21,7 +22,16 @@ Error open_error(const std::string& path, int error) {
   return e;
 }
 
+// For those who ask for no longer than `source` is there.
+std::shared_ptr<const KernelSource> unowned(const KernelSource& source) {
+  return {std::shared_ptr<const KernelSource>(), &source};
+}
+
 }  // namespace
+
+std::vector<NamespaceSource> KernelSource::namespaces() const { return {{"", unowned(*this)}}; }
+
+void KernelSource::namespace_failed(const std::string& /*label*/, const Error& /*error*/) const {}
 
 Result<std::string> ProcSource::read(std::string_view path) const {
   std::string full = root_;
@@ -55,6 +65,28 @@ Result<std::size_t> ProcSource::count_entries(std::string_view path) const {
   }
   if (errno != 0) return errno_error(full, errno);
   return count;
+}
+
+std::vector<NamespaceSource> NamespaceSources::namespaces() const {
+  std::vector<NamespaceSource> all;
+  const std::lock_guard lock(mutex_);
+  all.reserve(others_.size() + 1);
+  all.push_back({own_, unowned(host_)});
+  all.insert(all.end(), others_.begin(), others_.end());
+  return all;
+}
+
+void NamespaceSources::namespace_failed(const std::string& label, const Error& error) const {
+  // The first is enough to look at; each is counted.
+  if (failures_++ == 0) {
+    log_warn("cannot read a namespace", {{"netns", label}, {"error", error.message}});
+  }
+}
+
+void NamespaceSources::publish(std::string own, std::vector<NamespaceSource> others) {
+  const std::lock_guard lock(mutex_);
+  own_ = std::move(own);
+  others_.swap(others);  // what was there is let go of outside the lock
 }
 
 }  // namespace tcpvitals

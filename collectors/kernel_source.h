@@ -2,14 +2,27 @@
 // fixture or a fault in.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <mutex>
 #include <string>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 #include "base/result.h"
 
 namespace tcpvitals {
+
+class KernelSource;
+
+// One network namespace to read the files of.
+struct NamespaceSource {
+  std::string label;                           // empty: namespaces are not told apart
+  std::shared_ptr<const KernelSource> source;  // outlives the namespace's departure
+};
 
 // Thread-safe. Outlives the collectors that were given it.
 class KernelSource {
@@ -23,6 +36,12 @@ class KernelSource {
   // How many entries the directory at `path` has. In self/fd the descriptor that counts is one of
   // them. Errors as above.
   virtual Result<std::size_t> count_entries(std::string_view path) const = 0;
+
+  // Every network namespace that is watched, ours first; what is below net/ is read once in each.
+  virtual std::vector<NamespaceSource> namespaces() const;
+
+  // Told by the reader of a namespace that is not ours that it went on without its numbers.
+  virtual void namespace_failed(const std::string& label, const Error& error) const;
 };
 
 // Reads `path` and gives it to the pure `parse`: Result<Record>(std::string_view). Adds the path to
@@ -47,6 +66,33 @@ class ProcSource final : public KernelSource {
 
  private:
   std::string root_;
+};
+
+// The host's source, with those of the network namespaces that a watcher publishes beside it.
+class NamespaceSources final : public KernelSource {
+ public:
+  // `host` must outlive this.
+  explicit NamespaceSources(const KernelSource& host) : host_(host) {}
+
+  Result<std::string> read(std::string_view path) const override { return host_.read(path); }
+  Result<std::size_t> count_entries(std::string_view path) const override {
+    return host_.count_entries(path);
+  }
+  std::vector<NamespaceSource> namespaces() const override;
+  void namespace_failed(const std::string& label, const Error& error) const override;
+
+  // From now on ours is called `own`, and `others` are there too. An empty `own`: namespaces are
+  // not told apart, as at the start.
+  void publish(std::string own, std::vector<NamespaceSource> others);
+
+  std::uint64_t failures() const { return failures_; }
+
+ private:
+  const KernelSource& host_;
+  mutable std::mutex mutex_;
+  std::string own_;                      // under mutex_
+  std::vector<NamespaceSource> others_;  // under mutex_
+  mutable std::atomic<std::uint64_t> failures_{0};
 };
 
 }  // namespace tcpvitals

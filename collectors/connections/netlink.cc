@@ -1,5 +1,6 @@
 #include "collectors/connections/netlink.h"
 
+#include <fcntl.h>
 #include <libmnl/libmnl.h>
 #include <linux/inet_diag.h>
 #include <linux/sock_diag.h>
@@ -7,9 +8,13 @@
 
 #include <array>
 #include <cerrno>
+#include <cstring>
+#include <utility>
 #include <vector>
 
 #include "collectors/connections/exclude.h"
+#include "collectors/connections/netlink_nsid.h"
+#include "collectors/connections/netns.h"
 
 namespace tcpvitals {
 namespace {
@@ -22,6 +27,10 @@ constexpr std::size_t kDumpBatch = 4;
 // An event is about 380 bytes, one to a datagram; a batch is read with one system call.
 constexpr std::size_t kEventBytes = 1024;
 constexpr std::size_t kEventBatch = 64;
+
+// The kernel's type of the control message is the option's own number.
+constexpr int kNsidMessage = NETLINK_LISTEN_ALL_NSID;
+using NsidControl = std::array<std::byte, CMSG_SPACE(sizeof(int))>;
 
 constexpr unsigned group_bit(unsigned group) { return 1U << (group - 1); }
 
@@ -51,15 +60,23 @@ struct MnlClose {
 
 class MnlDiagSocket final : public DiagSocket {
  public:
+  // `netns`: null for the namespace of the calling thread.
   static Result<std::unique_ptr<MnlDiagSocket>> open(unsigned groups, std::size_t datagram_bytes,
-                                                     std::size_t batch) {
-    std::unique_ptr<MnlDiagSocket> opened(new MnlDiagSocket(groups, datagram_bytes, batch));
+                                                     std::size_t batch,
+                                                     std::shared_ptr<const Fd> netns = nullptr) {
+    std::unique_ptr<MnlDiagSocket> opened(
+        new MnlDiagSocket(groups, datagram_bytes, batch, std::move(netns)));
     auto result = opened->reopen();
     if (!result) return std::move(result.error());
     return opened;
   }
 
   Result<void> reopen() override {
+    if (netns_ == nullptr) return open_here();
+    return in_namespace(netns_->get(), [this] { return open_here(); });
+  }
+
+  Result<void> open_here() {
     socket_.reset(mnl_socket_open2(NETLINK_SOCK_DIAG, SOCK_CLOEXEC | SOCK_NONBLOCK));
     if (!socket_) return errno_error("open netlink sock_diag", errno);
     auto filtered = filter_events(excluded_.events);  // before the first event can come
@@ -104,8 +121,29 @@ class MnlDiagSocket final : public DiagSocket {
     return {};
   }
 
+  Result<void> listen_all_namespaces() override {
+    auto ids = NamespaceIds::open();
+    if (!ids) return std::move(ids.error());
+    const Fd own(::open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC));
+    auto own_id = ids->find(own.get());
+    if (!own_id) return std::move(own_id.error());
+    own_nsid_ = *own_id;
+    const int on = 1;
+    if (::setsockopt(fd(), SOL_NETLINK, NETLINK_LISTEN_ALL_NSID, &on, sizeof on) < 0) {
+      return errno_error("listen to all namespaces", errno);
+    }
+    controls_.resize(messages_.size());
+    for (std::size_t i = 0; i < messages_.size(); ++i) {
+      messages_[i].msg_hdr.msg_control = controls_[i].data();
+    }
+    return {};
+  }
+
   Result<Received> receive() override {
     Received received;
+    for (std::size_t i = 0; i < controls_.size(); ++i) {
+      messages_[i].msg_hdr.msg_controllen = controls_[i].size();
+    }
     const int n = ::recvmmsg(fd(), messages_.data(), static_cast<unsigned>(messages_.size()),
                              MSG_DONTWAIT, nullptr);
     if (n < 0) {
@@ -122,8 +160,10 @@ class MnlDiagSocket final : public DiagSocket {
       }
       datagrams_[i] =
           std::span(static_cast<const std::byte*>(vectors_[i].iov_base), messages_[i].msg_len);
+      if (!controls_.empty()) nsids_[i] = nsid(messages_[i].msg_hdr);
     }
     received.datagrams = std::span(datagrams_.data(), static_cast<std::size_t>(n));
+    received.nsids = std::span(nsids_.data(), static_cast<std::size_t>(n));
     return received;
   }
 
@@ -153,17 +193,32 @@ class MnlDiagSocket final : public DiagSocket {
   }
 
  private:
-  MnlDiagSocket(unsigned groups, std::size_t datagram_bytes, std::size_t batch)
+  MnlDiagSocket(unsigned groups, std::size_t datagram_bytes, std::size_t batch,
+                std::shared_ptr<const Fd> netns)
       : groups_(groups),
+        netns_(std::move(netns)),
         buffer_(datagram_bytes * batch),
         vectors_(batch),
         messages_(batch),
-        datagrams_(batch) {
+        datagrams_(batch),
+        nsids_(batch, kOwnNamespace) {
     for (std::size_t i = 0; i < batch; ++i) {
       vectors_[i] = {buffer_.data() + i * datagram_bytes, datagram_bytes};
       messages_[i].msg_hdr.msg_iov = &vectors_[i];
       messages_[i].msg_hdr.msg_iovlen = 1;
     }
+  }
+
+  // Events of our own namespace carry no number, unless somebody gave us one.
+  int nsid(msghdr& message) const {
+    const cmsghdr* control = CMSG_FIRSTHDR(&message);
+    if (control == nullptr || control->cmsg_level != SOL_NETLINK ||
+        control->cmsg_type != kNsidMessage || control->cmsg_len < CMSG_LEN(sizeof(int))) {
+      return kOwnNamespace;
+    }
+    int nsid = 0;
+    std::memcpy(&nsid, CMSG_DATA(control), sizeof nsid);
+    return nsid == own_nsid_ ? kOwnNamespace : nsid;
   }
 
   Result<void> filter_events(const std::vector<sock_filter>& filter) const {
@@ -184,11 +239,15 @@ class MnlDiagSocket final : public DiagSocket {
 
   unsigned groups_;
   ExcludePrograms excluded_;
+  std::shared_ptr<const Fd> netns_;  // null: the one it was opened in
   std::unique_ptr<mnl_socket, MnlClose> socket_;
   std::vector<std::byte> buffer_;
   std::vector<iovec> vectors_;
   std::vector<mmsghdr> messages_;
   std::vector<std::span<const std::byte>> datagrams_;
+  std::vector<int> nsids_;
+  std::vector<NsidControl> controls_;  // empty: only our own namespace
+  int own_nsid_ = NamespaceIds::kNone;
   std::uint32_t sequence_ = 0;
   std::uint32_t last_drops_ = 0;
   std::uint64_t dropped_ = 0;
@@ -207,6 +266,14 @@ Result<DiagSockets> open_diag_sockets(std::size_t event_buffer_bytes) {
   auto dump = MnlDiagSocket::open(0, kDumpBytes, kDumpBatch);
   if (!dump) return std::move(dump.error());
   return DiagSockets{std::move(*events), std::move(*listeners), std::move(*dump)};
+}
+
+Result<DumpSockets> open_dump_sockets(std::shared_ptr<const Fd> netns) {
+  auto listeners = MnlDiagSocket::open(0, kDumpBytes, 1, netns);
+  if (!listeners) return std::move(listeners.error());
+  auto dump = MnlDiagSocket::open(0, kDumpBytes, kDumpBatch, std::move(netns));
+  if (!dump) return std::move(dump.error());
+  return DumpSockets{std::move(*listeners), std::move(*dump)};
 }
 
 }  // namespace tcpvitals

@@ -9,16 +9,22 @@
 #include <memory>
 #include <span>
 
+#include "base/fd.h"
 #include "base/result.h"
 #include "collectors/connections/config.h"
 
 namespace tcpvitals {
+
+// Received::nsids for events of our own namespace.
+inline constexpr int kOwnNamespace = -1;
 
 // What one receive() brought.
 struct Received {
   // Each one datagram; valid until the next receive() on the same socket. Empty: nothing is
   // pending.
   std::span<const std::span<const std::byte>> datagrams;
+  // The namespace of each, by its nsid in ours; kOwnNamespace unless listen_all_namespaces().
+  std::span<const int> nsids;
   // Events were dropped since the last receive(), because the buffer was full (ENOBUFS).
   bool overrun = false;
 };
@@ -48,9 +54,13 @@ class DiagSocket {
   // under way, stay as they are. If it fails (more than the kernel can exclude), nothing changes.
   virtual Result<void> exclude(const Excludes& excludes) = 0;
 
-  // After a dump that broke off: forgets what is left of it, but not what is excluded. The socket's
-  // events are lost, so this is for sockets without any.
+  // After a dump that broke off: forgets what is left of it, but neither what is excluded nor the
+  // namespace. The socket's events are lost, so this is for sockets without any.
   virtual Result<void> reopen() = 0;
+
+  // From now on events of every namespace that has an nsid in ours come here too. Needs
+  // CAP_NET_BROADCAST.
+  virtual Result<void> listen_all_namespaces() = 0;
 
   // Never blocks.
   virtual Result<Received> receive() = 0;
@@ -72,5 +82,13 @@ struct DiagSockets {
 // The real ones, in the namespace of the calling thread. `event_buffer_bytes` is what is wished
 // for: it is forced with CAP_NET_ADMIN, else granted up to net.core.rmem_max.
 Result<DiagSockets> open_diag_sockets(std::size_t event_buffer_bytes);
+
+struct DumpSockets {
+  std::unique_ptr<DiagSocket> listeners;
+  std::unique_ptr<DiagSocket> dump;
+};
+
+// In the namespace that `netns` is a descriptor of. They keep it alive.
+Result<DumpSockets> open_dump_sockets(std::shared_ptr<const Fd> netns);
 
 }  // namespace tcpvitals

@@ -93,6 +93,8 @@ class FakeDiagSocket final : public DiagSocket {
     return {};
   }
 
+  Result<void> listen_all_namespaces() override { return {}; }
+
   Result<Received> receive() override {
     const std::lock_guard lock(kernel_.mutex);
     if (kernel_.call_fails()) return errno_error("receive", ENOMEM);
@@ -111,6 +113,7 @@ class FakeDiagSocket final : public DiagSocket {
     queue.pop_front();
     span_ = current_;
     received.datagrams = {&span_, 1};
+    received.nsids = {&kOwnNamespace, 1};
     return received;
   }
 
