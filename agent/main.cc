@@ -12,6 +12,7 @@
 #include <string>
 #include <vector>
 
+#include "agent/config.h"
 #include "agent/options.h"
 #include "base/log.h"
 #include "collectors/all.h"
@@ -59,7 +60,7 @@ void raise_descriptor_limit() {
   ::setrlimit(RLIMIT_NOFILE, &limit);
 }
 
-int run(const Options& options) {
+int run(const Options& options, const Config& config) {
   configure_log(options.log_level, options.log_format);
   raise_descriptor_limit();
   const sigset_t signals = block_signals();
@@ -75,7 +76,9 @@ int run(const Options& options) {
   }
 
   const ProcSource proc(options.procfs);
-  auto collectors = make_collectors(proc, options.collectors);
+  CollectorOptions collector_options = options.collectors;
+  collector_options.connections.config = config.connections;
+  auto collectors = make_collectors(proc, collector_options);
   if (!collectors) return refuse("--collector.netstat.fields: " + collectors.error().message);
   if (server && options.server_metrics) {
     collectors->all.push_back(std::make_unique<ServerCollector>(*server));
@@ -130,8 +133,14 @@ int main(int argc, char** argv) {
   try {
     const Options options = parse_options(argc, argv);
     hint = "";
-    if (options.answer.empty()) return run(options);
     fmt::print("{}", options.answer);
+    if (!options.answer.empty()) return 0;
+    const auto config = options.config_file.empty()
+                            ? default_config(options.config_flags)
+                            : read_config(options.config_file, options.config_flags);
+    if (!config) return refuse(config.error().message);
+    if (!options.check_config) return run(options, *config);
+    fmt::print("{}: ok: {}\n", options.config_file, summary(*config));
     return 0;
   } catch (const std::exception& e) {
     return refuse(e.what() + std::string(hint));

@@ -123,18 +123,34 @@ Options parse_options(int argc, const char* const* argv) {
   app.add_flag("--web.api-remote", options.api_remote,
                "Let the API answer more than loopback: it names every peer's address")
       ->group("Web");
+  app.add_flag("--web.enable-lifecycle", options.lifecycle,
+               "Let POST /-/reload read --config.file again, as SIGHUP does")
+      ->group("Web");
 
-  value("Connections", "--connections.cpu-budget", options.collectors.connections.config.cpu_budget,
-        "SHARE", "Share of one core that sampling may use")
-      ->check(number_between(0.001, 1.0));
-  value("Connections", "--connections.max-tracked",
-        options.collectors.connections.config.limits.connections, "N",
-        "Connections tracked one by one")
-      ->check(number_between(std::size_t{1}, std::size_t{1} << 24));
-  value("Connections", "--connections.max-groups",
-        options.collectors.connections.config.limits.groups, "N",
-        "Groups by direction, port and peer; the rest is counted as other")
-      ->check(number_between(std::size_t{1}, std::size_t{10'000}));
+  auto* const config_file = value("Configuration", "--config.file", options.config_file, "PATH",
+                                  "YAML, see docs/configuration.md; a flag overrides it");
+  app.add_flag("--config.check", options.check_config,
+               "Say whether --config.file is right, and do nothing else")
+      ->group("Configuration")
+      ->needs(config_file);
+
+  const auto limit = [&](const std::string& flag, auto lowest, auto highest, auto standard,
+                         const char* type, std::string_view description, auto use) {
+    app.add_option_function<decltype(standard)>("--connections." + flag, use,
+                                                std::string(description))
+        ->group("Connections")
+        ->type_name(type)
+        ->default_str(fmt::format("{}", standard))
+        ->check(number_between(lowest, highest));
+  };
+  const ConnectionsConfig standard;
+  ConfigFlags& given = options.config_flags;
+  limit("cpu-budget", kLowestCpuBudget, kHighestCpuBudget, standard.cpu_budget, "SHARE",
+        "Share of one core that sampling may use", [&](double share) { given.cpu_budget = share; });
+  for (const LimitOption& row : kLimitOptions) {
+    limit(std::string(row.flag), row.lowest, row.highest, standard.limits.*row.value, "N", row.help,
+          [&](std::size_t n) { given.limits.emplace_back(row.value, n); });
+  }
 
   value("Embedded server", "--server.listen-address", server_address, "ADDRESS:PORT",
         "Where the echo server listens; empty: nowhere")

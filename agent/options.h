@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "agent/config.h"
 #include "base/ip.h"
 #include "base/log.h"
 #include "collectors/all.h"
@@ -17,6 +18,11 @@ struct Options {
   std::string metrics_path;
   unsigned max_requests = 0;
   bool api_remote = false;
+  bool lifecycle = false;  // POST /-/reload
+
+  std::string config_file;    // empty: defaults
+  bool check_config = false;  // say whether the file is good, do nothing else
+  ConfigFlags config_flags;
 
   CollectorOptions collectors;
   std::string procfs;

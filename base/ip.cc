@@ -58,7 +58,8 @@ std::string to_string(const IpAddress& address) {
 }
 
 Result<IpAddress> parse_ip_address(std::string_view text) {
-  const std::string copy(text);
+  // A NUL inside would end the text for inet_pton.
+  const std::string copy(text.find('\0') == std::string_view::npos ? text : "");
   std::array<std::uint8_t, 16> raw{};
   if (inet_pton(AF_INET, copy.c_str(), raw.data()) == 1) return IpAddress::v4(raw.data());
   if (inet_pton(AF_INET6, copy.c_str(), raw.data()) == 1) return IpAddress::v6(raw.data());
@@ -88,6 +89,11 @@ Result<IpPrefix> parse_ip_prefix(std::string_view text) {
     prefix.address.bytes[bit / 8] &= static_cast<std::uint8_t>(~(0x80U >> (bit % 8)));
   }
   return prefix;
+}
+
+std::string to_string(const IpPrefix& prefix) {
+  const bool is_v4 = prefix.address.is_v4() && prefix.length >= 96;
+  return to_string(prefix.address) + "/" + std::to_string(prefix.length - (is_v4 ? 96 : 0));
 }
 
 Result<Endpoint> parse_endpoint(std::string_view text) {

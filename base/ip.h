@@ -43,8 +43,10 @@ struct IpPrefix {
   auto operator<=>(const IpPrefix&) const = default;
 };
 
-// "10.0.0.0/8" or "fc00::/7"; an address without a length is the whole address.
+// "10.0.0.0/8" or "fc00::/7"; an address without a length is the whole
+// address. Bits past the length are dropped.
 Result<IpPrefix> parse_ip_prefix(std::string_view text);
+std::string to_string(const IpPrefix& prefix);
 
 // An address to listen on: "127.0.0.1:10077", "[::1]:10077", "[0.0.0.0]:10077", ":10077".
 struct Endpoint {

@@ -11,6 +11,8 @@
 #include <limits>
 #include <string_view>
 
+#include "base/utf8.h"
+
 namespace tcpvitals {
 namespace {
 
@@ -25,27 +27,6 @@ constexpr std::string_view kReplacement = "\xEF\xBF\xBD";
 char* put(char* p, std::string_view text) {
   std::memcpy(p, text.data(), text.size());
   return p + text.size();
-}
-
-// Of the sequence `text` begins with, by the table of well-formed UTF-8 in the Unicode standard
-// (no overlong forms, no surrogates, nothing above U+10FFFF). 0: not UTF-8.
-std::size_t utf8_length(std::string_view text) {
-  const auto byte = [&](std::size_t i) {
-    return i < text.size() ? static_cast<unsigned char>(text[i]) : 0U;
-  };
-  const auto tail = [&](std::size_t i) { return (byte(i) & 0xC0) == 0x80; };
-  const unsigned first = byte(0);
-  if (first < 0x80) return 1;
-  if (first >= 0xC2 && first <= 0xDF) return tail(1) ? 2 : 0;
-  if (first >= 0xE0 && first <= 0xEF) {
-    const bool bad = (first == 0xE0 && byte(1) < 0xA0) || (first == 0xED && byte(1) > 0x9F);
-    return !bad && tail(1) && tail(2) ? 3 : 0;
-  }
-  if (first >= 0xF0 && first <= 0xF4) {
-    const bool bad = (first == 0xF0 && byte(1) < 0x90) || (first == 0xF4 && byte(1) > 0x8F);
-    return !bad && tail(1) && tail(2) && tail(3) ? 4 : 0;
-  }
-  return 0;
 }
 
 constexpr std::array<bool, 256> kPlain = [] {

@@ -34,10 +34,10 @@ const std::vector<Confined> kConfined{
     {"CLI/", {"agent/options.cc"}},
     {"spdlog/", {"base/log.cc"}},
     {"openssl/", {"server/tls.cc"}},
-    {"yaml-cpp/", {"agent/config"}},
-    {"nlohmann/", {"base/log.cc", "exporter/api"}},
+    {"yaml-cpp/", {"agent/yaml.cc"}},
+    {"nlohmann/", {"base/log.cc", "agent/config_field.cc", "exporter/api"}},
 };
-const std::set<std::string> kMayCatch{"agent/main.cc", "exporter/scrape.cc"};
+const std::set<std::string> kMayCatch{"agent/main.cc", "agent/yaml.cc", "exporter/scrape.cc"};
 constexpr std::size_t kMaxBaseHeaders = 8;
 
 std::string folder(const std::string& path) {

@@ -45,8 +45,10 @@ TEST_CASE("without a flag everything has its default") {
   REQUIRE(o.server_address);
   CHECK(to_string(*o.server_address) == "127.0.0.1:10078");
   CHECK(o.connection_series == 20);
-  CHECK(o.collectors.connections.config.cpu_budget == 0.05);
-  CHECK(o.collectors.connections.config.limits.groups == 200);
+  CHECK(default_config(o.config_flags) == Config{});
+  CHECK(o.config_file == "");
+  CHECK_FALSE(o.check_config);
+  CHECK_FALSE(o.lifecycle);
   CHECK(enabled(o) == all_collector_names());
   CHECK(o.collectors.netstat_fields == "");
   CHECK(o.procfs == "/proc");
@@ -56,21 +58,38 @@ TEST_CASE("without a flag everything has its default") {
 }
 
 TEST_CASE("each flag sets what it names, with = or a space") {
-  const Options o = parsed({"--web.listen-address=[0.0.0.0]:9", "--web.telemetry-path", "/m",
-                            "--web.max-requests=3", "--web.api-remote",
-                            "--server.listen-address=", "--server.connection-series=0",
-                            "--connections.cpu-budget=0.5", "--connections.max-tracked=1000",
-                            "--connections.max-groups=7", "--collector.netstat.fields=^TcpExt",
-                            "--path.procfs=/tmp", "--log.level=debug", "--log.format=json"});
+  const Options o = parsed({"--web.listen-address=[0.0.0.0]:9",
+                            "--web.telemetry-path",
+                            "/m",
+                            "--web.max-requests=3",
+                            "--server.listen-address=",
+                            "--server.connection-series=0",
+                            "--connections.cpu-budget=0.5",
+                            "--connections.max-tracked=1000",
+                            "--connections.max-groups=7",
+                            "--collector.netstat.fields=^TcpExt",
+                            "--path.procfs=/tmp",
+                            "--log.level=debug",
+                            "--log.format=json",
+                            "--connections.max-peers=8",
+                            "--connections.max-cgroups=9",
+                            "--connections.max-namespaces=10",
+                            "--config.file=/a b.yml",
+                            "--config.check",
+                            "--web.enable-lifecycle",
+                            "--web.api-remote"});
   CHECK(to_string(o.web_address) == "0.0.0.0:9");
   CHECK(o.metrics_path == "/m");
   CHECK(o.max_requests == 3);
   CHECK(o.api_remote);
   CHECK_FALSE(o.server_address);
   CHECK(o.connection_series == 0);
-  CHECK(o.collectors.connections.config.cpu_budget == 0.5);
-  CHECK(o.collectors.connections.config.limits.connections == 1000);
-  CHECK(o.collectors.connections.config.limits.groups == 7);
+  const ConnectionsConfig c = default_config(o.config_flags).connections;
+  CHECK(c.cpu_budget == 0.5);
+  CHECK(c.limits == ConnectionLimits{1000, 7, 8, 9, 10});
+  CHECK(o.config_file == "/a b.yml");
+  CHECK(o.check_config);
+  CHECK(o.lifecycle);
   CHECK(o.collectors.netstat_fields == "^TcpExt");
   CHECK(o.procfs == "/tmp");
   CHECK(o.log_level == LogLevel::kDebug);
@@ -109,6 +128,9 @@ TEST_CASE("what is wrong is one line that names the flag, the value and what wou
       {{"--web.telemetry-path", "/"}, {"--web.telemetry-path", "\"/\""}},
       {{"--connections.cpu-budget", "nan"}, {"--connections.cpu-budget", "\"nan\"", "0.001"}},
       {{"--connections.max-groups", "-1"}, {"--connections.max-groups", "\"-1\""}},
+      {{"--connections.max-peers", "3"}, {"--connections.max-peers", "\"3\"", "from 4 to 255"}},
+      {{"--connections.max-namespaces="}, {"--connections.max-namespaces", "from 1 to"}},
+      {{"--config.check"}, {"--config.check", "--config.file"}},
       {{"--server.listen-address", "x"}, {"--server.listen-address", "\"x\"", "ADDRESS:PORT"}},
       {{"--path.procfs", "/no/such"}, {"--path.procfs", "\"/no/such\"", "No such file"}},
       {{"--path.procfs", "/dev/null"}, {"--path.procfs", "\"/dev/null\"", "directory"}},
@@ -126,13 +148,29 @@ TEST_CASE("what is wrong is one line that names the flag, the value and what wou
 
 TEST_CASE("--help tells every flag and its default; --version the version") {
   const std::string help = parsed({"--help"}).answer;
-  for (const char* part :
-       {"--web.listen-address ADDRESS:PORT", "[127.0.0.1:10077]", "--web.telemetry-path",
-        "--web.max-requests", "--web.api-remote", "--server.listen-address",
-        "--server.connection-series", "--connections.cpu-budget", "--connections.max-tracked",
-        "--connections.max-groups", "--[no-]collector.NAME", "--collector.disable-defaults",
-        "--collector.netstat.fields", "--path.procfs", "--log.level", "--log.format",
-        "--version"}) {
+  for (const char* part : {"--web.listen-address ADDRESS:PORT",
+                           "[127.0.0.1:10077]",
+                           "--web.telemetry-path",
+                           "--web.max-requests",
+                           "--web.api-remote",
+                           "--server.listen-address",
+                           "--server.connection-series",
+                           "--connections.cpu-budget",
+                           "--connections.max-tracked",
+                           "--connections.max-groups",
+                           "--connections.max-peers",
+                           "--connections.max-cgroups",
+                           "--connections.max-namespaces",
+                           "--config.file PATH",
+                           "--config.check",
+                           "--web.enable-lifecycle",
+                           "--[no-]collector.NAME",
+                           "--collector.disable-defaults",
+                           "--collector.netstat.fields",
+                           "--path.procfs",
+                           "--log.level",
+                           "--log.format",
+                           "--version"}) {
     CAPTURE(part);
     CHECK(contains(help, part));
   }
