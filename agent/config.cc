@@ -16,16 +16,33 @@
 #include "agent/config_field.h"
 #include "agent/yaml.h"
 #include "base/fd.h"
+#include "collectors/connections/exclude.h"
+#include "collectors/connections/peer_groups.h"
 
 namespace tcpvitals {
 namespace {
 
+constexpr std::size_t kMaxPortNames = 1000;
 constexpr std::size_t kMaxEphemeralDestinations = 1000;
 
 constexpr std::string_view kReservedPeers[] = {"other"};
 constexpr std::string_view kReservedPorts[] = {"other", "unknown", "ephemeral"};
-constexpr std::string_view kBuiltInPeerNames[] = {"loopback", "link_local", "private", "public"};
-static_assert(std::size(kBuiltInPeerNames) == kBuiltInPeers);
+
+std::set<std::string> peer_names(const ConnectionsConfig& config) {
+  const PeerGroups built_in;
+  std::set<std::string> names;
+  for (std::size_t id = 0; id < built_in.size(); ++id) {
+    names.emplace(built_in.name(static_cast<PeerId>(id)));
+  }
+  for (const NamedPrefix& row : config.peers) names.insert(row.name);
+  return names;
+}
+
+std::set<std::string> port_names(const ConnectionsConfig& config) {
+  std::set<std::string> names;
+  for (const NamedPorts& row : config.ports) names.insert(row.name);
+  return names;
+}
 
 // Who has a prefix or a range already.
 struct Owner {
@@ -71,6 +88,9 @@ RangeOwners::const_iterator find_rival(const RangeOwners& owners, PortRange rang
 }
 
 Result<void> read_ports(const ConfigField& field, ConnectionsConfig& out) {
+  if (field.node.items.size() / 2 > kMaxPortNames) {
+    return field.error(fmt::format("expected at most {} names", kMaxPortNames));
+  }
   RangeOwners owners;
   return for_each_entry(
       field, [&](const ConfigField& key, const ConfigField& ranges) -> Result<void> {
@@ -135,7 +155,9 @@ Result<void> read_excludes(const ConfigField& field, ConnectionsConfig& out) {
       {"ports", read_excluded_ports},
       {"peers", read_excluded_peers},
   };
-  return read_keys(field, kKeys, out.excludes);
+  if (auto read = read_keys(field, kKeys, out.excludes); !read) return read;
+  const auto programs = compile_excludes(out.excludes);
+  return programs ? Result<void>() : field.error(programs.error().message);
 }
 
 Result<void> read_limits(const ConfigField& field, ConnectionsConfig& out) {
@@ -173,12 +195,6 @@ constexpr ConfigKey<Config> kKeys[] = {
        return read_keys(field, kConnectionsKeys, out.connections);
      }},
 };
-
-std::set<std::string_view> peer_names(const ConnectionsConfig& config) {
-  std::set<std::string_view> names(std::begin(kBuiltInPeerNames), std::end(kBuiltInPeerNames));
-  for (const NamedPrefix& row : config.peers) names.insert(row.name);
-  return names;
-}
 
 // The value under a key of a map that has it.
 ConfigField value_of(const ConfigField& map, std::string_view key) {
@@ -258,14 +274,12 @@ Result<Config> read_config(const std::string& path, const ConfigFlags& flags) {
 
 std::string summary(const Config& config) {
   const ConnectionsConfig& c = config.connections;
-  std::set<std::string_view> ports;
-  for (const NamedPorts& row : c.ports) ports.insert(row.name);
   std::string labels;
   for (const GroupLabel& label : kGroupLabels) {
     if (c.group_by.*label.on) labels += fmt::format("{}{}", labels.empty() ? "" : ", ", label.key);
   }
   return fmt::format("{} peer names, {} port names, grouped by {}", peer_names(c).size(),
-                     ports.size(), labels);
+                     port_names(c).size(), labels);
 }
 
 }  // namespace tcpvitals

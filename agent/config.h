@@ -15,6 +15,7 @@
 
 #include "base/result.h"
 #include "collectors/connections/config.h"
+#include "collectors/connections/peer_groups.h"
 
 namespace tcpvitals {
 
@@ -41,7 +42,7 @@ inline constexpr std::array kLimitOptions = std::to_array<LimitOption>({
      "Connections tracked one by one"},
     {"groups", "max-groups", &ConnectionLimits::groups, 1, 10'000,
      "Groups of connections; the rest is counted as other"},
-    {"peers", "max-peers", &ConnectionLimits::peers, kBuiltInPeers, 255,
+    {"peers", "max-peers", &ConnectionLimits::peers, kBuiltInPeers, PeerGroups::kMaxNames,
      "Names of peers, the 4 built-in ones included"},
     {"cgroups", "max-cgroups", &ConnectionLimits::cgroups, 1, 10'000,
      "Names of cgroups; the rest is counted as other"},

@@ -1,6 +1,7 @@
 #include "agent/config.h"
 
 #include <doctest/doctest.h>
+#include <fmt/format.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -382,6 +383,7 @@ TEST_CASE("what is wrong with the text itself is told by line and column") {
       {"connections: *nothing", "1:14: not YAML: the referenced anchor is not defined"},
       {"connections: {}\n---\nconnections: {}\n", "2:1: a second document: expected only one"},
       {"[]\nconnections: {}\n", "2:1: a second document: expected only one"},
+      {"{}, connections: {}\n", "1:3: a second document: expected only one"},
       {"connections: !include other.yml", "1:14: a tag: expected a plain value"},
       {"connections:\n  peers: \xFF\n", "2:10: byte 0xff is not UTF-8"},
       {"connections:\n  peers: \xC3", "2:10: byte 0xc3 is not UTF-8"},
@@ -400,6 +402,30 @@ TEST_CASE("what is wrong with the text itself is told by line and column") {
     CHECK(complaint(row.text) == std::string("t.yml:") + row.expected);
   }
   CHECK(complaint(std::string(kMaxYamlBytes, '\n')) == "ok");
+}
+
+TEST_CASE("what would be too much is told as that") {
+  std::string peers;
+  std::string ports;
+  std::string excludes;
+  for (int i = 0; i < 1001; ++i) {
+    if (i < 61) peers += fmt::format("    p{}: 10.0.{}.0/24\n", i, i);
+    ports += fmt::format("    s{}: {}\n", i, i + 1);
+  }
+  for (int i = 0; i < 5000; ++i) excludes += fmt::format("10.{}.{}.0/24, ", i / 256, i % 256);
+  CHECK(
+      complaint("connections:\n  peers:\n" + peers) ==
+      "t.yml:3:5: connections.peers: a map: 65 names, 4 of them built in: expected at most 64, as "
+      "connections.limits.peers or --connections.max-peers has it");
+  CHECK(complaint("connections:\n  limits: {peers: 65}\n  peers:\n" + peers) == "ok");
+  CHECK(complaint("connections:\n  ports:\n" + ports) ==
+        "t.yml:3:5: connections.ports: a map: expected at most 1000 names");
+  CHECK(complaint("connections:\n  exclude: {peers: [" + excludes + "]}")
+            .rfind("t.yml:2:12: connections.exclude: a map: 5000 prefixes and 0 ranges of ports "
+                   "are more "
+                   "than the kernel can exclude",
+                   0) == 0);
+  CHECK(PeerGroups().size() == kBuiltInPeers);
 }
 
 TEST_CASE("a list of lists of lists by aliases costs what it takes to read it once") {

@@ -9,6 +9,7 @@ TEST_CASE("an IPv4 address and its v4-mapped spelling are the same value") {
   CHECK(to_string(*parse_ip_address("::ffff:192.0.2.1")) == "192.0.2.1");
   CHECK(to_string(*parse_ip_address("2001:db8:0::1")) == "2001:db8::1");
   CHECK_FALSE(parse_ip_address("192.0.2").ok());
+  CHECK_FALSE(parse_ip_address(std::string_view("192.0.2.1\0", 10)).ok());
   CHECK(parse_ip_address("0.0.0.0")->is_any());
   CHECK(parse_ip_address("::")->is_any());
   CHECK_FALSE(parse_ip_address("::1")->is_any());
@@ -25,8 +26,8 @@ TEST_CASE("a prefix contains its addresses and no others") {
         Row{"172.16.0.0/12", "172.31.255.255", true}, Row{"172.16.0.0/12", "172.32.0.0", false},
         Row{"fc00::/7", "fdff::1", true}, Row{"fc00::/7", "fe00::1", false},
         Row{"0.0.0.0/0", "8.8.8.8", true}, Row{"0.0.0.0/0", "2001:db8::1", false},
-        Row{"::/0", "8.8.8.8", false}, Row{"::/0", "2001:db8::1", true}, Row{"192.0.2.7", "192.0.2.7", true},
-        Row{"192.0.2.7/24", "192.0.2.9", true}}) {
+        Row{"::/0", "8.8.8.8", false}, Row{"::/0", "2001:db8::1", true},
+        Row{"192.0.2.7", "192.0.2.7", true}, Row{"192.0.2.7/24", "192.0.2.9", true}}) {
     CAPTURE(row.prefix);
     CAPTURE(row.address);
     CHECK(parse_ip_prefix(row.prefix)->contains(*parse_ip_address(row.address)) == row.inside);
@@ -34,6 +35,14 @@ TEST_CASE("a prefix contains its addresses and no others") {
   CHECK_FALSE(parse_ip_prefix("10.0.0.0/33").ok());
   CHECK_FALSE(parse_ip_prefix("10.0.0.0/").ok());
   CHECK_FALSE(parse_ip_prefix("ten/8").ok());
+}
+
+TEST_CASE("a prefix is written as it is read") {
+  for (const std::string text :
+       {"10.0.0.0/8", "0.0.0.0/0", "192.0.2.1/32", "::/0", "fc00::/7", "2001:db8::1/128"}) {
+    CHECK(to_string(*parse_ip_prefix(text)) == text);
+  }
+  CHECK(to_string(*parse_ip_prefix("192.0.2.1")) == "192.0.2.1/32");
 }
 
 TEST_CASE("an endpoint reads every spelling that the flags and the Helm chart use") {
