@@ -383,7 +383,7 @@ TEST_CASE("what is wrong with the text itself is told by line and column") {
       {"connections: *nothing", "1:14: not YAML: the referenced anchor is not defined"},
       {"connections: {}\n---\nconnections: {}\n", "2:1: a second document: expected only one"},
       {"[]\nconnections: {}\n", "2:1: a second document: expected only one"},
-      {"{}, connections: {}\n", "1:3: a second document: expected only one"},
+      {"{},---\n", "1:3: a second document: expected only one"},
       {"connections: !include other.yml", "1:14: a tag: expected a plain value"},
       {"connections:\n  peers: \xFF\n", "2:10: byte 0xff is not UTF-8"},
       {"connections:\n  peers: \xC3", "2:10: byte 0xc3 is not UTF-8"},
