@@ -1,7 +1,8 @@
 // tcp_load MODE [--OPTION VALUE]...: a TCP load whose every connection and byte is known.
 //
 //   churn     short connections to a listener of its own, on loopback, as fast as they go
-//   hold      connections to a listener of its own, kept until stdin closes
+//   hold      connections to a listener of its own, kept until stdin closes; the n-th carries n
+//             times --up bytes first
 //   serve     accepts until stdin closes; swallows what it receives, or echoes it
 //   send      sends bytes to a `serve` over parallel connections
 //   pingpong  small round trips with an echo server over parallel connections
@@ -145,9 +146,16 @@ std::string churn(const Options& options) {
 std::string hold(const Options& options) {
   const Fd listener = listen_on(target(options));
   std::vector<Fd> held;
+  constexpr std::uint64_t kPiece = 32 * 1024;  // what any buffer holds: one thread is both ends
   for (std::uint64_t i = 0; i < options.connections; ++i) {
-    held.push_back(connect_to(target(options)));
-    held.push_back(accept_from(listener));
+    const Fd& client = held.emplace_back(connect_to(target(options)));
+    Fd server = accept_from(listener);
+    for (std::uint64_t left = (i + 1) * options.up; left > 0;) {
+      const std::uint64_t piece = std::min(kPiece, left);
+      send_bytes(client, piece);
+      left -= receive_bytes(server, piece);
+    }
+    held.push_back(std::move(server));
   }
   ready_until_stdin_closes(fmt::format(R"({{"ready":true,"sockets":{}}})", held.size()));
   return fmt::format(R"({{"sockets":{}}})", held.size());
