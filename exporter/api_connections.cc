@@ -23,11 +23,17 @@ constexpr std::array<std::pair<std::string_view, Sort>, 5> kSorts{
      {"send_queue", Sort::kSendQueue},
      {"age", Sort::kAge}}};
 
+// A listener is no connection.
+constexpr std::array kStates{TcpState::kEstablished, TcpState::kSynSent,   TcpState::kSynReceived,
+                             TcpState::kFinWait1,    TcpState::kFinWait2,  TcpState::kTimeWait,
+                             TcpState::kClose,       TcpState::kCloseWait, TcpState::kLastAck,
+                             TcpState::kClosing};
+
 std::string names_of_states() {
   std::string names;
-  for (std::size_t i = 1; i < kTcpStates; ++i) {
-    if (i > 1) names += ", ";
-    names += to_string(static_cast<TcpState>(i));
+  for (const TcpState state : kStates) {
+    if (!names.empty()) names += ", ";
+    names += to_string(state);
   }
   return names;
 }
@@ -55,8 +61,7 @@ std::string take(std::string_view name, const std::string& value, ConnectionQuer
     return "inbound or outbound";
   }
   if (name == "state") {
-    for (std::size_t i = 1; i < kTcpStates; ++i) {
-      const auto state = static_cast<TcpState>(i);
+    for (const TcpState state : kStates) {
       if (value == to_string(state)) return query.state = state, "";
     }
     return "one of " + names_of_states();
@@ -243,9 +248,8 @@ void put_socket(Json& json, const SocketDetail& socket) {
   json["local"] = json_of(socket.local);
   json["remote"] = json_of(socket.remote);
   json["cookie"] = fmt::format("{:x}", socket.cookie);  // 64 bits are too many for a JSON number
-  const bool listens = socket.state == TcpState::kListen;
-  json[listens ? "accept_queue_length" : "receive_queue_bytes"] = socket.receive_queue_bytes;
-  json[listens ? "accept_queue_limit" : "send_queue_bytes"] = socket.send_queue_bytes;
+  json["receive_queue_bytes"] = socket.receive_queue_bytes;
+  json["send_queue_bytes"] = socket.send_queue_bytes;
   json["uid"] = socket.uid;
   if (socket.inode != 0) json["inode"] = socket.inode;
   if (socket.interface != 0) json["interface_index"] = socket.interface;
@@ -263,7 +267,7 @@ void put_socket(Json& json, const SocketDetail& socket) {
   if (socket.memory) json["memory"] = json_of(*socket.memory);
   put_if(json, "upper_protocol", socket.upper_protocol);
   put_congestion_control(json, socket);
-  if (socket.info && !listens) put_info(json, *socket.info);
+  if (socket.info) put_info(json, *socket.info);
 }
 
 Json json_of(const ConnectionDetail& connection) {

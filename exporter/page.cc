@@ -461,7 +461,8 @@ std::string render_page(const PageFacts& facts, std::string_view metrics_path,
       escaped(facts.host));
   put(out,
       "<span class=\"mute\">TCP vital signs</span><nav><a href=\"{}\">metrics</a>"
-      "<a href=\"/-/healthy\">healthy</a><a href=\"/-/ready\">ready</a></nav></header>\n",
+      "<a href=\"/api/v1/connections\">connections</a><a href=\"/-/healthy\">healthy</a>"
+      "<a href=\"/-/ready\">ready</a></nav></header>\n",
       escaped(metrics_path));
   put(out, "<div class=\"cards\">\n");
   put_connections_card(out, scrape);

@@ -2,11 +2,12 @@
 
 import assert from "node:assert/strict";
 import { readFileSync, statSync } from "node:fs";
+import { join } from "node:path";
 import test from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 
 import type { Sample } from "./exposition.js";
-import { type Agent, Lab } from "./harness.js";
+import { type Agent, kSource, Lab } from "./harness.js";
 import type { Network } from "./network.js";
 
 const kPort = 7400;
@@ -226,6 +227,29 @@ test("every field of every connection is what ss shows", async (t) => {
   const inbound = found.filter((json) => String(json["direction"]) === "inbound");
   const received = inbound.map((json) => json["received_bytes"]!).sort((a, b) => a - b);
   assert.deepEqual(received, Array.from({ length: kConnections }, (_, i) => (i + 1) * kUp));
+});
+
+// Every name of a field below `json`.
+function names(json: Json): string[] {
+  if (typeof json !== "object") return [];
+  const inner = Object.values<Json>(json).flatMap(names);
+  return Array.isArray(json) ? inner : [...Object.keys(json), ...inner];
+}
+
+test("docs/api.md names every field, and its example is one", async (t) => {
+  const lab = new Lab(t);
+  const { network } = await quietLab(lab);
+  const docs = readFileSync(join(kSource, "docs/api.md"), "utf8");
+  const found = new Set(connections(network, "?top=1000").connections.flatMap(names));
+  const replies = [...docs.matchAll(/^```\n(\{.*?)^```$/gms)].map((match) => JSON.parse(match[1]!) as Json);
+  const example = new Set(names(replies[0]!["connections"]!));
+  for (const name of found) {
+    assert.ok(docs.includes(`\`${name}\``) || example.has(name), `docs/api.md lacks ${name}`);
+  }
+  assert.ok(found.size > 70 && example.size > 70);
+  for (const name of example) {
+    assert.ok(found.has(name) || docs.includes(`\`${name}\``), `the example invents ${name}`);
+  }
 });
 
 test("connections are sorted, bounded and filtered as asked", async (t) => {
