@@ -21,9 +21,9 @@ namespace {
 
 // The kernel fills at most this much of a dump per receive.
 constexpr std::size_t kDumpBytes = 32 * 1024;
-// Pieces of a full dump that one turn of the sampler reads, a third of a millisecond: with one, the
+// Pieces of a full dump that one turn of the sampler reads, a sixth of a millisecond: with one, the
 // system calls of a turn cost 1 % of a dump.
-constexpr std::size_t kDumpBatch = 4;
+constexpr std::size_t kDumpBatch = 2;
 // An event is about 380 bytes, one to a datagram; a batch is read with one system call.
 constexpr std::size_t kEventBytes = 1024;
 constexpr std::size_t kEventBatch = 64;

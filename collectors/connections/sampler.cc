@@ -169,6 +169,8 @@ void Sampler::run() {
 
 // Until there is something to do: an asker, an event, a chunk of the dump, or a time that has come.
 void Sampler::wait() {
+  // The kernel makes the next piece of a dump as this one is read: it is there.
+  if (dumping_ && dump_flows_) return;
   const TimePoint now = Clock::now();
   const bool gathering = now < events_quiet_until_;
   pollfd fds[] = {{wake_.get(), POLLIN, 0},
@@ -383,7 +385,8 @@ void Sampler::read_dump() {
   auto received = dumping().dump_socket->receive();
   if (!received) return fail_dump(std::move(received.error()));
   const TimePoint now = Clock::now();
-  if (received->datagrams.empty()) {
+  dump_flows_ = !received->datagrams.empty();
+  if (!dump_flows_) {
     if (now - dump_progress_ > kDumpSilence) fail_dump({"the kernel stopped answering"});
     return;
   }

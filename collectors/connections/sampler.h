@@ -169,6 +169,7 @@ class Sampler {
   TimePoint events_quiet_until_{};
   std::size_t dumping_space_ = 0;
   bool dumping_ = false;
+  bool dump_flows_ = false;  // the last look found a piece of it
   bool resync_ =
       true;  // a dump is due though nobody asked: at the start, and after events were lost
   bool events_lost_ = false;         // since the last sample began

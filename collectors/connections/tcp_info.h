@@ -107,8 +107,18 @@ struct TcpInfoSample {
 inline TcpInfoSample read_tcp_info(const void* bytes, std::size_t length) {
   TcpInfoSample sample;
   sample.length = static_cast<std::uint32_t>(std::min(length, sizeof(TcpInfo)));
-  if (sample.length < sizeof(TcpInfo)) sample.info = {.min_rtt_us = kNoRtt};
-  if (length > 0) std::memcpy(&sample.info, bytes, sample.length);
+  if (length >= sizeof(TcpInfo)) {
+    // In pieces, which become plain loads and stores: of the whole g++ makes one `rep movs`, whose
+    // start alone costs half of what a row does.
+    constexpr std::size_t kPiece = 56;
+    static_assert(sizeof(TcpInfo) % kPiece == 0);
+    auto* to = reinterpret_cast<std::byte*>(&sample.info);
+    const auto* from = static_cast<const std::byte*>(bytes);
+    for (std::size_t i = 0; i < sizeof(TcpInfo); i += kPiece) std::memcpy(to + i, from + i, kPiece);
+    return sample;
+  }
+  sample.info = {.min_rtt_us = kNoRtt};
+  if (length > 0) std::memcpy(&sample.info, bytes, length);
   return sample;
 }
 

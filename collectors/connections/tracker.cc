@@ -93,6 +93,7 @@ Tracker::Index Tracker::find_expected(std::uint64_t cookie) {
     if (i + kPrefetch < order_.size()) {
       const char* line = reinterpret_cast<const char*>(&at(order_[i + kPrefetch]));
       __builtin_prefetch(line, 1);
+      __builtin_prefetch(line + 64, 1);
       __builtin_prefetch(line + sizeof(Connection) - 1, 1);
     }
     return order_[i];
@@ -202,7 +203,7 @@ void Tracker::add_row(const SocketRow& row) {
     if (!left_out) add_socket_without_counters(row);
     return;
   }
-  if (destroyed_.contains(row.cookie)) return;
+  if (!destroyed_.empty() && destroyed_.contains(row.cookie)) return;
   const std::uint32_t ends = ends_hash(row);
   const Index index = find_expected(row.cookie);
   if (index == kNone) {
@@ -366,6 +367,11 @@ void Tracker::add_to_dump(Connection& c, const SocketRow& row, const TcpInfo& in
 void Tracker::add_counters(Connection& c, GroupStats& group, const TcpInfo& info, bool got_fin,
                            bool was_open) {
   const Counters now = read_counters(info, got_fin);
+  // Most connections have done nothing since the last dump. One byte acknowledged may be a SYN or a
+  // FIN; two are news of the path.
+  const auto acked = static_cast<std::uint32_t>(info.bytes_acked);
+  const bool news_of_path = acked - c.acked_bytes >= 2 && info.rtt_us != 0;
+  if (now == c.seen && info.total_rto == c.retransmission_timeouts && !news_of_path) return;
   const std::uint32_t repeated = now.retransmitted_segments - c.seen.retransmitted_segments;
   stats_.retransmitted_segments += repeated;
   // What was repeated before the connection stood, or without any data, was a SYN or a SYN-ACK.
@@ -375,12 +381,9 @@ void Tracker::add_counters(Connection& c, GroupStats& group, const TcpInfo& info
   group.retransmission_timeouts +=
       static_cast<std::uint16_t>(info.total_rto - c.retransmission_timeouts);
   c.retransmission_timeouts = info.total_rto;
-  // One byte may be a SYN or a FIN; two are news of the path.
-  const auto acked = static_cast<std::uint32_t>(info.bytes_acked);
-  if (acked - c.acked_bytes >= 2 && info.rtt_us != 0) {
-    observe_path(c, group, info);
-    c.acked_bytes = acked;
-  }
+  if (!news_of_path) return;
+  observe_path(c, group, info);
+  c.acked_bytes = acked;
 }
 
 void Tracker::observe_path(Connection& c, GroupStats& group, const TcpInfo& info) {

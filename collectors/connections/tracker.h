@@ -141,6 +141,8 @@ class Tracker {
     std::uint32_t delivered_segments = 0;
     std::uint32_t ce_marked_segments = 0;
     std::uint32_t reordering_events = 0;
+
+    bool operator==(const Counters&) const = default;
   };
 
   struct Connection {
