@@ -76,9 +76,11 @@ int run(const Options& options, const Config& config) {
   }
 
   const ProcSource proc(options.procfs);
+  NamespaceSources namespaces(proc);
   CollectorOptions collector_options = options.collectors;
   collector_options.connections.config = config.connections;
-  auto collectors = make_collectors(proc, collector_options);
+  collector_options.connections.namespaces = &namespaces;
+  auto collectors = make_collectors(namespaces, collector_options);
   if (!collectors) return refuse("--collector.netstat.fields: " + collectors.error().message);
   if (server && options.server_metrics) {
     collectors->all.push_back(std::make_unique<ServerCollector>(*server));

@@ -249,6 +249,24 @@ constexpr MetricDesc kCgroupsOverflowed{
 constexpr MetricDesc kCgroupsUnknown{
     "tcpvitals_cgroups_unknown_total", kCounter,
     "Times that a connection's cgroup was \"unknown\": it was gone, or is out of sight."};
+constexpr MetricDesc kNamespaces{"tcpvitals_namespaces", kGauge,
+                                 "Network namespaces that are watched, ours included."};
+constexpr MetricDesc kNamespacesLimit{"tcpvitals_namespaces_limit", kGauge,
+                                      "Network namespaces watched at most, ours included."};
+constexpr MetricDesc kNamespacesOverflowed{
+    "tcpvitals_namespaces_overflowed_total", kCounter,
+    "Network namespaces that were not watched because there was no room."};
+constexpr MetricDesc kNamespacesUnwatched{
+    "tcpvitals_namespaces_unwatched",
+    kGauge,
+    "Network namespaces that are known and not watched now: no room, or they could not be opened.",
+    {"reason"}};
+constexpr MetricDesc kNamespacesUnreadable{
+    "tcpvitals_namespaces_unreadable_processes", kGauge,
+    "Processes whose network namespace may not be asked for (CAP_SYS_PTRACE)."};
+constexpr MetricDesc kNamespaceFailures{
+    "tcpvitals_namespace_failures_total", kCounter,
+    "Times that a dump or a file of another network namespace could not be read."};
 constexpr MetricDesc kStatesComplete{
     "tcpvitals_host_states_complete", kGauge,
     "1 if tcp_host_connections counts every socket; 0 while the configuration excludes some."};
@@ -301,32 +319,64 @@ constexpr MetricDesc kAttributed{
     {"netns"},
     "/proc/net/snmp TcpRetransSegs"};
 
-constexpr MetricDesc kOthers[] = {kClosed,          kEnds,
-                                  kConnections,     kAtStart,
-                                  kFailures,        kBusy,
-                                  kLimited,         kRtt,
-                                  kMinRtt,          kDeliveryRate,
-                                  kSendQueue,       kReceiveQueue,
-                                  kCloseWaitOldest, kCloseWaitOld,
-                                  kPortsUsed,       kPortsLimit,
-                                  kHostConnections, kListenerLength,
-                                  kListenerLimit,   kListenerPeak,
-                                  kListenerFull,    kSampleAge,
-                                  kSampleDuration,  kSamplerCpu,
-                                  kSamples,         kDumpBytes,
-                                  kTracked,         kTrackedLimit,
-                                  kUntracked,       kUntrackedTotal,
-                                  kTrackerBytes,    kGroups,
-                                  kGroupsLimit,     kGroupsOverflowed,
-                                  kGroupsForgotten, kPeers,
-                                  kPeersLimit,      kCgroups,
-                                  kCgroupsLimit,    kCgroupsOverflowed,
-                                  kCgroupsUnknown,  kStatesComplete,
-                                  kUnattributed,    kFeature,
-                                  kEvents,          kEventsLost,
-                                  kOverruns,        kEventBuffer,
-                                  kVanished,        kLateEvents,
-                                  kWithoutCounters, kAttributed};
+constexpr MetricDesc kOthers[] = {kClosed,
+                                  kEnds,
+                                  kConnections,
+                                  kAtStart,
+                                  kFailures,
+                                  kBusy,
+                                  kLimited,
+                                  kRtt,
+                                  kMinRtt,
+                                  kDeliveryRate,
+                                  kSendQueue,
+                                  kReceiveQueue,
+                                  kCloseWaitOldest,
+                                  kCloseWaitOld,
+                                  kPortsUsed,
+                                  kPortsLimit,
+                                  kHostConnections,
+                                  kListenerLength,
+                                  kListenerLimit,
+                                  kListenerPeak,
+                                  kListenerFull,
+                                  kSampleAge,
+                                  kSampleDuration,
+                                  kSamplerCpu,
+                                  kSamples,
+                                  kDumpBytes,
+                                  kTracked,
+                                  kTrackedLimit,
+                                  kUntracked,
+                                  kUntrackedTotal,
+                                  kTrackerBytes,
+                                  kGroups,
+                                  kGroupsLimit,
+                                  kGroupsOverflowed,
+                                  kGroupsForgotten,
+                                  kPeers,
+                                  kPeersLimit,
+                                  kCgroups,
+                                  kCgroupsLimit,
+                                  kCgroupsOverflowed,
+                                  kCgroupsUnknown,
+                                  kNamespaces,
+                                  kNamespacesLimit,
+                                  kNamespacesOverflowed,
+                                  kNamespacesUnwatched,
+                                  kNamespacesUnreadable,
+                                  kNamespaceFailures,
+                                  kStatesComplete,
+                                  kUnattributed,
+                                  kFeature,
+                                  kEvents,
+                                  kEventsLost,
+                                  kOverruns,
+                                  kEventBuffer,
+                                  kVanished,
+                                  kLateEvents,
+                                  kWithoutCounters,
+                                  kAttributed};
 
 constexpr auto kAllMetrics = [] {
   std::array<MetricDesc, std::size(kGroupCounters) + std::size(kOthers)> all{};
@@ -522,6 +572,14 @@ void emit_bounds(Sink& sink, const Snapshot& s) {
   sink.add(kCgroupsLimit, to_double(limits.cgroups));
   sink.add(kCgroupsOverflowed, to_double(s.cgroup_names.overflowed));
   sink.add(kCgroupsUnknown, to_double(s.cgroup_names.unknown));
+  const NamespaceStats& spaces = s.network_namespaces;
+  sink.add(kNamespaces, to_double(spaces.watched));
+  sink.add(kNamespacesLimit, to_double(limits.namespaces));
+  sink.add(kNamespacesOverflowed, to_double(spaces.overflowed));
+  sink.add(kNamespacesUnwatched, {"limit"}, to_double(spaces.left_out));
+  sink.add(kNamespacesUnwatched, {"unopened"}, to_double(spaces.unopened));
+  sink.add(kNamespacesUnreadable, to_double(spaces.unreadable));
+  sink.add(kNamespaceFailures, to_double(s.namespace_failures));
 }
 
 void emit_own(Sink& sink, const Snapshot& s) {

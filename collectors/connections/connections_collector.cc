@@ -22,10 +22,8 @@ PortRange ephemeral_ports(const KernelSource& kernel) {
 }
 
 // Nothing where it cannot be read (the snmp collector says so).
-std::optional<HostTotals> read_host_totals(const KernelSource& kernel) {
-  const auto text = kernel.read("net/snmp");
-  if (!text) return std::nullopt;
-  const auto fields = parse_snmp(*text);
+std::optional<HostTotals> read_totals(const KernelSource& kernel) {
+  const auto fields = read_parsed(kernel, "net/snmp", parse_snmp);
   if (!fields) return std::nullopt;
   const auto value = [&](std::string_view name) {
     const auto field = fields->find(name);
@@ -33,6 +31,14 @@ std::optional<HostTotals> read_host_totals(const KernelSource& kernel) {
   };
   return HostTotals{value("TcpActiveOpens"), value("TcpPassiveOpens"), value("TcpAttemptFails"),
                     value("TcpRetransSegs")};
+}
+
+std::optional<HostTotals> totals_of(const KernelSource& kernel, const std::string& netns) {
+  if (netns == kOwnNamespaceLabel) return read_totals(kernel);
+  for (const NamespaceSource& space : kernel.namespaces()) {
+    if (space.label == netns) return read_totals(*space.source);
+  }
+  return std::nullopt;
 }
 
 Result<CgroupMount> find_cgroup_mount(const KernelSource& kernel) {
@@ -51,11 +57,13 @@ ConnectionsCollector::ConnectionsCollector(const KernelSource& kernel,
   }
   sampler_ = std::make_unique<Sampler>(
       std::move(*sockets),
-      SamplerOptions{.config = options.config,
-                     .ephemeral = ephemeral_ports(kernel),
-                     .event_buffer_bytes = options.event_buffer_bytes,
-                     .host_totals = [this] { return read_host_totals(kernel_); },
-                     .cgroup_mount = [this] { return find_cgroup_mount(kernel_); }});
+      SamplerOptions{
+          .config = options.config,
+          .ephemeral = ephemeral_ports(kernel),
+          .event_buffer_bytes = options.event_buffer_bytes,
+          .namespaces = options.namespaces,
+          .host_totals = [this](const std::string& netns) { return totals_of(kernel_, netns); },
+          .cgroup_mount = [this] { return find_cgroup_mount(kernel_); }});
 }
 
 std::span<const MetricDesc> ConnectionsCollector::metrics() const { return connection_metrics(); }

@@ -15,6 +15,9 @@ struct ConnectionsOptions {
   ConnectionsConfig config;
   std::size_t event_buffer_bytes = 8 << 20;  // wished for; granted up to net.core.rmem_max
 
+  // Where other network namespaces are watched, if grouped by; null: nowhere.
+  NamespaceSources* namespaces = nullptr;
+
   // Opens the sockets, given event_buffer_bytes; tests and fixtures bring their own.
   std::function<Result<DiagSockets>(std::size_t)> open_sockets = open_diag_sockets;
 };

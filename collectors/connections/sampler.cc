@@ -43,13 +43,11 @@ Clock::duration event_pause(std::size_t buffer_bytes) {
 
 }  // namespace
 
-Sampler::Space::Space(Sampler& sampler, NetnsId netns, std::string netns_name,
-                      std::unique_ptr<DiagSocket> listeners_from,
-                      std::unique_ptr<DiagSocket> dump_from)
+Sampler::Space::Space(Sampler& sampler, NetnsId netns, std::string netns_name, DumpSockets sockets)
     : id(netns),
       name(std::move(netns_name)),
-      listener_socket(std::move(listeners_from)),
-      dump_socket(std::move(dump_from)),
+      listener_socket(std::move(sockets.listeners)),
+      dump_socket(std::move(sockets.dump)),
       classifier(
           listeners, *sampler.grouping_,
           [&sampler, this] { return sampler.refresh_listeners(*this); }, netns,
@@ -57,8 +55,7 @@ Sampler::Space::Space(Sampler& sampler, NetnsId netns, std::string netns_name,
             return sampler.cgroups_ ? sampler.cgroups_->find(cgroup, Clock::now()) : kCgroupUnknown;
           }),
       tracker(sampler.shared_, classifier),
-      read_totals(netns == kNetnsHost ? sampler.options_.host_totals
-                                      : [] { return std::optional<HostTotals>(); }) {}
+      read_totals(sampler.options_.host_totals) {}
 
 Sampler::Sampler(DiagSockets sockets, SamplerOptions options)
     : events_(std::move(sockets.events)),
@@ -69,8 +66,10 @@ Sampler::Sampler(DiagSockets sockets, SamplerOptions options)
       shared_{groups_},
       wake_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)),
       latest_(Error{"no sample yet"}) {
-  spaces_.push_back(std::make_unique<Space>(*this, kNetnsHost, "host", std::move(sockets.listeners),
-                                            std::move(sockets.dump)));
+  netns_names_ = {"", "other", std::string(kOwnNamespaceLabel)};
+  spaces_.push_back(
+      std::make_unique<Space>(*this, kNetnsHost, netns_names_[kNetnsHost],
+                              DumpSockets{std::move(sockets.listeners), std::move(sockets.dump)}));
   thread_ = std::thread([this] { run(); });
   ::pthread_setname_np(thread_.native_handle(), "sampler");
 }
@@ -155,6 +154,7 @@ void Sampler::run() {
       read_dump();
       continue;
     }
+    change_namespaces();
     begin_reconfiguration();
     const auto [a_sample, a_search] = asked();
     waiting_for_budget_ = a_search;
@@ -210,14 +210,16 @@ void Sampler::read_events() {
 
 void Sampler::read_event_batch(const Received& batch) {
   rows_.clear();
-  for (const auto& datagram : batch.datagrams) {
-    InetDiagReader reader(datagram);
+  for (std::size_t i = 0; i < batch.datagrams.size(); ++i) {
+    Space* space = space_of(batch.nsids.empty() ? kOwnNamespace : batch.nsids[i]);
+    if (space == nullptr) continue;  // not adopted yet, or gone
+    InetDiagReader reader(batch.datagrams[i]);
     SocketRow row;
     for (;;) {
       const auto next = reader.next(row);
       if (next == InetDiagReader::Next::kError) fail_events(Error(reader.error()));
       if (next != InetDiagReader::Next::kRow) break;
-      rows_.push_back({spaces_.front().get(), row});
+      rows_.push_back({space, row});
     }
   }
   // Listeners first: one that lived for milliseconds tells the direction of its connections.
@@ -282,8 +284,72 @@ Result<void> Sampler::dump_listeners(Space& space) {
   }
 }
 
+Sampler::Space* Sampler::space_of(int nsid) {
+  if (nsid == kOwnNamespace) return spaces_.front().get();
+  const auto space = std::find_if(spaces_.begin() + 1, spaces_.end(),
+                                  [&](const auto& other) { return other->nsid == nsid; });
+  return space == spaces_.end() ? nullptr : space->get();
+}
+
+// Begins or ends to watch other namespaces, as the configuration wants it.
+void Sampler::watch_namespaces() {
+  const ConnectionsConfig& config = options_.config;
+  if (options_.namespaces == nullptr) return;
+  if (!config.group_by.netns) {
+    watcher_.reset();
+    while (spaces_.size() > 1) remove_namespace(spaces_.size() - 1);
+  } else if (watcher_) {
+    watcher_->set_limit(config.limits.namespaces);
+  } else {
+    watcher_ = std::make_unique<NamespaceWatcher>(
+        *options_.namespaces, NamespaceOptions{.limit = config.limits.namespaces});
+    if (!watcher_->stats().privileged) return;
+    auto listening = events_->listen_all_namespaces();
+    if (!listening) log_error("netns", {{"error", listening.error().message}});
+  }
+}
+
+void Sampler::change_namespaces() {
+  if (!watcher_) return;
+  for (NamespaceChange& change : watcher_->take_changes()) {
+    if (change.came()) {
+      add_namespace(std::move(change));
+      continue;
+    }
+    for (std::size_t i = 1; i < spaces_.size(); ++i) {
+      if (spaces_[i]->inode == change.id) remove_namespace(i);
+    }
+  }
+}
+
+void Sampler::add_namespace(NamespaceChange change) {
+  // An id is used again when neither the namespace nor a group of it is left.
+  std::size_t id = kNetnsHost + 1;
+  while (id < netns_names_.size() && !netns_names_[id].empty()) ++id;
+  if (id == netns_names_.size()) netns_names_.emplace_back();
+  netns_names_[id] = change.label;
+  auto space = std::make_unique<Space>(*this, static_cast<NetnsId>(id), change.label,
+                                       std::move(*change.sockets));
+  space->inode = change.id;
+  space->nsid = change.nsid;
+  if (!options_.config.excludes.empty() && !reconfiguring_) {
+    auto excluded = space->dump_socket->exclude(options_.config.excludes);
+    if (!excluded)
+      log_error("netns", {{"netns", space->name}, {"error", excluded.error().message}});
+  }
+  spaces_.push_back(std::move(space));
+  resync_ = true;  // its baseline
+}
+
+void Sampler::remove_namespace(std::size_t index) {
+  spaces_[index]->tracker.end_all();
+  gone_ += spaces_[index]->tracker.stats();
+  spaces_.erase(spaces_.begin() + static_cast<std::ptrdiff_t>(index));
+}
+
 void Sampler::start_counting() {
   apply_limits();
+  change_namespaces();
   exclude_at_start();
 }
 
@@ -292,6 +358,7 @@ void Sampler::apply_limits() {
   groups_.set_limit(config.limits.groups);
   shared_.max_connections = config.limits.connections;
   shared_.close_wait_threshold = config.close_wait_threshold;
+  watch_namespaces();
   if (!config.group_by.cgroup) {
     cgroups_.reset();
   } else if (cgroups_) {
@@ -426,7 +493,11 @@ void Sampler::end_dump() {
   Space& space = dumping();
   const bool first = !space.tracker.started();
   space.tracker.end_dump(Clock::now());
-  if (first) space.totals_at_start = space.read_totals();
+  if (first) space.totals_at_start = space.read_totals(space.name);
+  next_dump();
+}
+
+void Sampler::next_dump() {
   if (++dumping_space_ == spaces_.size()) {
     end_sample();
   } else {
@@ -440,6 +511,12 @@ void Sampler::end_sample() {
   groups_.forget_idle(now, options_.config.group_idle);
   if (cgroups_) {
     cgroups_->retain([this](CgroupLabel label) { return groups_.uses_cgroup(label); });
+  }
+  for (std::size_t id = kNetnsHost + 1; id < netns_names_.size(); ++id) {
+    const auto is_it = [&](const auto& space) { return space->id == id; };
+    const bool used = std::any_of(spaces_.begin(), spaces_.end(), is_it) ||
+                      groups_.uses_netns(static_cast<NetnsId>(id));
+    if (!used) netns_names_[id].clear();
   }
   const double cpu = thread_cpu_seconds() - dump_start_cpu_;
   last_.dump_end = now;
@@ -456,6 +533,13 @@ void Sampler::end_sample() {
 void Sampler::fail_dump(Error error) {
   Space& space = dumping();
   space.tracker.abandon_dump();
+  if (dumping_space_ > 0) {
+    // Another namespace's failure is not ours; most likely it is about to go.
+    options_.namespaces->namespace_failed(space.name, error);
+    auto reopened = space.dump_socket->reopen();
+    if (!reopened) options_.namespaces->namespace_failed(space.name, reopened.error());
+    return next_dump();
+  }
   events_lost_ = events_lost_ || miss_ends_;
   dump_error_ = std::move(error).in("socket dump");
   auto reopened = space.dump_socket->reopen();
@@ -486,11 +570,7 @@ GroupLabels Sampler::labels(const GroupKey& key) const {
 }
 
 std::string Sampler::netns_text(NetnsId id) const {
-  if (!grouping_->by.netns) return "";
-  if (id == kNetnsOther) return "other";
-  const auto space = std::find_if(spaces_.begin(), spaces_.end(),
-                                  [&](const auto& candidate) { return candidate->id == id; });
-  return space == spaces_.end() ? "gone" : (*space)->name;
+  return grouping_->by.netns ? netns_names_[id] : "";
 }
 
 std::vector<Snapshot::Feature> Sampler::features() const {
@@ -503,12 +583,16 @@ std::vector<Snapshot::Feature> Sampler::features() const {
                                         "net.core.rmem_max or give CAP_NET_ADMIN",
                                         granted, options_.event_buffer_bytes)});
   if (cgroups_) features.push_back({"cgroup_names", cgroups_->complaint()});
+  if (watcher_) {
+    features.push_back({"netns", watcher_->stats().privileged ? "" : "only our own is watched"});
+  }
   return features;
 }
 
 // Each complaint once.
 void Sampler::log_features() {
   for (const Snapshot::Feature& feature : features()) {
+    if (feature.name == "netns") continue;  // the watcher does
     std::string& logged = logged_features_[std::string(feature.name)];
     if (logged == feature.missing) continue;
     logged = feature.missing;
@@ -540,6 +624,10 @@ std::shared_ptr<const Snapshot> Sampler::snapshot() {
     s->cgroups = cgroups_->size();
     s->cgroup_names = cgroups_->stats();
   }
+  if (watcher_) {
+    s->network_namespaces = watcher_->stats();
+    s->namespace_failures = options_.namespaces->failures();
+  }
   s->features = features();
   s->events_lost = events_->dropped() + event_failures_;
   s->event_overruns = event_overruns_;
@@ -558,7 +646,7 @@ Snapshot::Namespace Sampler::Space::report(const Grouping& grouping) const {
     report.listeners.push_back({std::move(listener), std::move(port)});
   }
   report.tracker = tracker.stats();
-  const auto now = totals_at_start ? read_totals() : std::nullopt;
+  const auto now = totals_at_start ? read_totals(name) : std::nullopt;
   if (now) report.since_start = *now - *totals_at_start;
   return report;
 }

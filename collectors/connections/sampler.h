@@ -28,6 +28,7 @@
 #include "base/result.h"
 #include "collectors/connections/cgroups.h"
 #include "collectors/connections/config.h"
+#include "collectors/connections/namespaces.h"
 #include "collectors/connections/netlink.h"
 #include "collectors/connections/query.h"
 #include "collectors/connections/search.h"
@@ -41,8 +42,12 @@ struct SamplerOptions {
   PortRange ephemeral = kDefaultEphemeral;
   std::size_t event_buffer_bytes = 0;  // that were wished for
 
-  // The host's own totals in our namespace, now; nothing where they cannot be read.
-  std::function<std::optional<HostTotals>()> host_totals = [] { return std::nullopt; };
+  // Where other network namespaces are watched; null: nowhere. Must outlive the sampler.
+  NamespaceSources* namespaces = nullptr;
+
+  // The kernel's own totals in the namespace of that label, now; nothing where they cannot be read.
+  std::function<std::optional<HostTotals>(const std::string& netns)> host_totals =
+      [](const std::string&) { return std::nullopt; };
 
   // Where cgroups get their names; asked once, when grouping by cgroup begins.
   std::function<Result<CgroupMount>()> cgroup_mount = [] {
@@ -80,20 +85,21 @@ class Sampler {
 
   // One network namespace.
   struct Space {
-    Space(Sampler& sampler, NetnsId netns, std::string netns_name,
-          std::unique_ptr<DiagSocket> listeners_from, std::unique_ptr<DiagSocket> dump_from);
+    Space(Sampler& sampler, NetnsId netns, std::string netns_name, DumpSockets sockets);
 
     Snapshot::Namespace report(const Grouping& grouping) const;
 
     const NetnsId id;
     const std::string name;
+    std::uint64_t inode = 0;   // of other namespaces than ours
+    int nsid = kOwnNamespace;  // by which events name it
     std::unique_ptr<DiagSocket> listener_socket;
     std::unique_ptr<DiagSocket> dump_socket;
     TimePoint last_listeners{};
     ListenerTable listeners;
     Classifier classifier;
     Tracker tracker;
-    std::function<std::optional<HostTotals>()> read_totals;
+    std::function<std::optional<HostTotals>(const std::string&)> read_totals;
     std::optional<HostTotals> totals_at_start;
     std::optional<Error> listener_error;  // of the last listener dump
   };
@@ -126,6 +132,12 @@ class Sampler {
   bool refresh_listeners(Space& space);
   Result<void> dump_listeners(Space& space);
 
+  void watch_namespaces();
+  void change_namespaces();
+  void add_namespace(NamespaceChange change);
+  void remove_namespace(std::size_t index);
+  Space* space_of(int nsid);
+
   void start_counting();
   void apply_limits();
   void exclude_at_start();
@@ -141,6 +153,7 @@ class Sampler {
   void search(const SocketRow& row);
   void end_dump();
   void end_sample();
+  void next_dump();
   void fail_dump(Error error);
   void finish_sample(double cpu);
 
@@ -162,6 +175,8 @@ class Sampler {
   GroupTable groups_;
   TrackerShared shared_;
   std::vector<std::unique_ptr<Space>> spaces_;  // ours first
+  std::vector<std::string> netns_names_;        // by NetnsId; empty: free
+  std::unique_ptr<NamespaceWatcher> watcher_;   // null while not grouped by
   TrackerStats gone_;                           // of namespaces that are
   std::vector<std::pair<Space*, SocketRow>> rows_;
 

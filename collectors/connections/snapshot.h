@@ -12,6 +12,7 @@
 #include "collectors/connections/config.h"
 #include "collectors/connections/groups.h"
 #include "collectors/connections/listeners.h"
+#include "collectors/connections/namespaces.h"
 #include "collectors/connections/tracker.h"
 
 namespace tcpvitals {
@@ -86,6 +87,8 @@ struct Snapshot {
   std::uint64_t groups_forgotten = 0;
   std::size_t cgroups = 0;
   CgroupNames::Stats cgroup_names;
+  NamespaceStats network_namespaces;
+  std::uint64_t namespace_failures = 0;  // reads of other namespaces than ours
   std::vector<Feature> features;
   std::uint32_t info_length =
       0;  // bytes of tcp_info this kernel returns: what lies beyond is absent

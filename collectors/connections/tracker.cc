@@ -133,7 +133,7 @@ void TrackerShared::begin_dump() {
   std::fill(ports_in_use.begin(), ports_in_use.end(), std::uint16_t{0});
 }
 
-Tracker::~Tracker() {
+void Tracker::end_all() {
   for (Index i = 0; i < used_; ++i) {
     if (at(i).cookie == 0) continue;
     if (!at(i).vanished) end_unseen(i);

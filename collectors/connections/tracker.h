@@ -80,8 +80,7 @@ class Tracker {
   // Both must outlive the tracker.
   Tracker(TrackerShared& shared, const Classifier& classifier)
       : shared_(shared), groups_(shared.groups), classifier_(classifier) {}
-  // Whatever is still tracked counts as closed: its namespace is gone.
-  ~Tracker();
+  ~Tracker() { end_all(); }
   Tracker(const Tracker&) = delete;
   Tracker& operator=(const Tracker&) = delete;
 
@@ -101,6 +100,9 @@ class Tracker {
   void regroup(Excludes before, Excludes now);
 
   void add_event(const SocketRow& event);
+
+  // The namespace is gone: whatever is still tracked has ended, how is not known.
+  void end_all();
 
   // Whether a baseline was taken, so that the groups' numbers are true.
   bool started() const { return started_; }
