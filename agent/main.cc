@@ -14,6 +14,7 @@
 
 #include "agent/config.h"
 #include "agent/options.h"
+#include "agent/reload.h"
 #include "base/log.h"
 #include "collectors/all.h"
 #include "exporter/http.h"
@@ -28,6 +29,7 @@ using namespace tcpvitals;
 using namespace std::chrono_literals;
 
 constexpr auto kFirstScrape = 5s;
+constexpr auto kReload = 10s;
 constexpr auto kLastCollector = 2s;
 constexpr char kOtherPort[] = "; choose another address or port, or stop what uses this one";
 
@@ -48,6 +50,7 @@ sigset_t block_signals() {
   ::sigemptyset(&signals);
   ::sigaddset(&signals, SIGTERM);
   ::sigaddset(&signals, SIGINT);
+  ::sigaddset(&signals, SIGHUP);
   ::pthread_sigmask(SIG_BLOCK, &signals, nullptr);
   return signals;
 }
@@ -58,6 +61,16 @@ void raise_descriptor_limit() {
   if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
   limit.rlim_cur = limit.rlim_max;
   ::setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+// The signal that says to stop; meanwhile the others are obeyed.
+int wait_for_the_end(const sigset_t& signals, Reloader& reloader) {
+  for (;;) {
+    int signal = 0;
+    ::sigwait(&signals, &signal);
+    if (signal != SIGHUP) return signal;
+    (void)reloader.reload();  // which logs how it went
+  }
 }
 
 int run(const Options& options, const Config& config) {
@@ -85,6 +98,14 @@ int run(const Options& options, const Config& config) {
   if (server && options.server_metrics) {
     collectors->all.push_back(std::make_unique<ServerCollector>(*server));
   }
+  Reloader reloader(options.config_file, options.config_flags, [&](const Config& changed) {
+    ConnectionsCollector* const connections = collectors->connections;
+    if (connections == nullptr) return Result<void>();
+    return connections->reconfigure(changed.connections, Clock::now() + kReload);
+  });
+  if (options.config_metrics) {
+    collectors->all.push_back(std::make_unique<ConfigCollector>(reloader));
+  }
   std::vector<Collector*> pointers;
   for (const auto& collector : collectors->all) pointers.push_back(collector.get());
   Scrape scrape(pointers, {.version = TCPVITALS_VERSION});
@@ -100,6 +121,7 @@ int run(const Options& options, const Config& config) {
       return connections->find(query, deadline);
     };
   }
+  if (options.lifecycle) http_options.reload = [&] { return reloader.reload(); };
   http_options.facts = {host_name(), TCPVITALS_VERSION,
                         server ? to_string(server->endpoint()) : std::string()};
   auto http = HttpServer::start(std::move(http_options), scrape);
@@ -112,8 +134,7 @@ int run(const Options& options, const Config& config) {
 
   scrape.run(Clock::now() + kFirstScrape);
   (*http)->set_ready(true);
-  int signal = 0;
-  ::sigwait(&signals, &signal);
+  const int signal = wait_for_the_end(signals, reloader);
   log_info("stopping", {{"signal", ::strsignal(signal)}});
   (*http)->set_ready(false);
   http->reset();

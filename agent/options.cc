@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <charconv>
+#include <iterator>
 #include <memory>
 #include <sstream>
 #include <utility>
@@ -52,7 +53,10 @@ Complaint is_directory(const std::string& text) {
 }
 
 constexpr char kCollectors[] = "Collectors";
-constexpr char kServer[] = "server";  // its collector is made where the server is
+
+// Collectors that are made where what they tell of is made.
+constexpr std::pair<const char*, bool Options::*> kOwnCollectors[] = {
+    {"server", &Options::server_metrics}, {"config", &Options::config_metrics}};
 
 // The layout of --help: two columns, in groups, each flag with its default.
 class HelpFormatter final : public CLI::Formatter {
@@ -88,7 +92,7 @@ class HelpFormatter final : public CLI::Formatter {
 
 std::vector<std::string> all_collector_names() {
   std::vector<std::string> names(collector_names().begin(), collector_names().end());
-  names.emplace_back(kServer);
+  for (const auto& [name, enabled] : kOwnCollectors) names.emplace_back(name);
   return names;
 }
 
@@ -202,8 +206,10 @@ Options parse_options(int argc, const char* const* argv) {
   options.log_format = *parse_log_format(log_format);
   for (const auto& [name, flag] : switches) {
     const bool enabled = flag->count() > 0 ? flag->as<bool>() : !none_by_default;
-    if (name == kServer) {
-      options.server_metrics = enabled;
+    const auto own = std::find_if(std::begin(kOwnCollectors), std::end(kOwnCollectors),
+                                  [&](const auto& row) { return row.first == name; });
+    if (own != std::end(kOwnCollectors)) {
+      options.*own->second = enabled;
     } else if (enabled) {
       options.collectors.names.push_back(name);
     }

@@ -30,6 +30,7 @@ struct Options {
   std::optional<Endpoint> server_address;  // nothing: no embedded server
   std::size_t connection_series = 0;
   bool server_metrics = true;
+  bool config_metrics = true;
 
   LogLevel log_level = LogLevel::kInfo;
   LogFormat log_format = LogFormat::kLogfmt;

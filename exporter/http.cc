@@ -137,6 +137,7 @@ struct HttpServer::Route {
   std::string path;
   bool takes_a_place;  // of max_requests
   Reply (HttpServer::*answer)(const Request&);
+  bool is_post = false;  // changes something: POST, and nothing else
 };
 
 // The library keeps no exception out of its C: what it calls here must not throw, and out of memory
@@ -220,7 +221,8 @@ HttpServer::HttpServer(HttpOptions options, Scrape& scrape)
               {Api::kConnections, true, &HttpServer::answer_api<&Api::connections>},
               {Api::kGroups, true, &HttpServer::answer_api<&Api::groups>},
               {"/-/healthy", false, &HttpServer::answer_healthy},
-              {"/-/ready", false, &HttpServer::answer_ready}},
+              {"/-/ready", false, &HttpServer::answer_ready},
+              {"/-/reload", true, &HttpServer::answer_reload, true}},
       civet_(std::make_unique<Civet>(*this)) {}
 
 HttpServer::~HttpServer() = default;
@@ -266,7 +268,10 @@ HttpServer::Reply HttpServer::answer(const Request& request) {
   if (route == routes_.end()) {
     return {.status = 404, .body = "not here: try / or " + options_.metrics_path + "\n"};
   }
-  if (request.method != "GET" && request.method != "HEAD") {
+  if (route->is_post && request.method != "POST") {
+    return {.status = 405, .body = "only POST\n", .headers = "Allow: POST\r\n"};
+  }
+  if (!route->is_post && request.method != "GET" && request.method != "HEAD") {
     return {.status = 405, .body = "only GET and HEAD\n", .headers = "Allow: GET, HEAD\r\n"};
   }
   if (!route->takes_a_place) return (this->*route->answer)(request);
@@ -283,6 +288,15 @@ HttpServer::Reply HttpServer::answer_healthy(const Request&) { return {.body = "
 HttpServer::Reply HttpServer::answer_ready(const Request&) {
   if (ready_) return {.body = "ready\n"};
   return {.status = 503, .body = "not ready: starting or shutting down\n"};
+}
+
+HttpServer::Reply HttpServer::answer_reload(const Request&) {
+  if (!options_.reload) {
+    return {.status = 403, .body = "off: start with --web.enable-lifecycle, or send SIGHUP\n"};
+  }
+  const auto reloaded = options_.reload();
+  if (!reloaded) return {.status = 500, .body = reloaded.error().message + "\n"};
+  return {.body = "reloaded\n"};
 }
 
 HttpServer::Reply HttpServer::answer_metrics(const Request& request) {

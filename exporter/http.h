@@ -1,8 +1,10 @@
-// HttpServer: /metrics, the page at /, the API below /api/v1, /-/healthy and /-/ready.
+// HttpServer: /metrics, the page at /, the API below /api/v1, /-/healthy and /-/ready;
+// POST /-/reload, if it is let.
 #pragma once
 
 #include <atomic>
 #include <cstddef>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -22,6 +24,7 @@ struct HttpOptions {
   unsigned max_requests = 40;  // of all that takes a while at once; one more is answered 503
   bool api_remote = false;     // the API answers other hosts too
   FindConnections find_connections;
+  std::function<Result<void>()> reload;  // any thread, many at a time; empty: not over HTTP
   PageFacts facts;
 };
 
@@ -55,6 +58,7 @@ class HttpServer {
   Reply answer_page(const Request& request);
   Reply answer_healthy(const Request& request);
   Reply answer_ready(const Request& request);
+  Reply answer_reload(const Request& request);
   template <ApiReply (Api::*call)(std::string_view, TimePoint) const>
   Reply answer_api(const Request& request);
 

@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "agent/reload.h"
 #include "collectors/all.h"
 #include "collectors/connections/inet_diag.h"
 #include "collectors/kernel_source.h"
@@ -32,6 +33,7 @@ const std::string kStates = fixture_path("6.18-states");
 // What depends on the machine that runs this: shown as 0.
 const std::set<std::string> kTimings{
     "tcpvitals_collector_duration_seconds",
+    "tcpvitals_config_last_reload_success_timestamp_seconds",
     "tcpvitals_sample_age_seconds",
     "tcpvitals_sample_duration_seconds",
     "tcpvitals_sampler_cpu_seconds_total",
@@ -175,6 +177,8 @@ int main(int argc, char** argv) {
   auto collectors = make_collectors(proc, options);
   if (!collectors) die(collectors.error().message);
   collectors->all.push_back(std::make_unique<ServerFixture>());
+  const Reloader reloader("tcpvitals.yml", {}, [](const Config&) { return Result<void>(); });
+  collectors->all.push_back(std::make_unique<ConfigCollector>(reloader));
 
   std::vector<Collector*> pointers;
   for (const auto& c : collectors->all) pointers.push_back(c.get());

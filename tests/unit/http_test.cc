@@ -196,6 +196,34 @@ TEST_CASE("it is healthy at once and ready when it is told") {
   CHECK(has_status(f.get("/-/ready"), 503));
 }
 
+TEST_CASE("POST /-/reload does what it is for, and is refused with a hint where it is not let") {
+  const auto post = [](const Fixture& f) {
+    return f.send("POST /-/reload HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n");
+  };
+  const Fixture off;
+  CHECK(has_status(post(off), 403));
+  CHECK(contains(body_of(post(off)), "--web.enable-lifecycle"));
+
+  HttpOptions options;
+  std::atomic<int> reloads = 0;
+  options.reload = [&]() -> Result<void> {
+    if (++reloads == 1) return {};
+    return Error{"t.yml:1:1: no"};
+  };
+  const Fixture on(options);
+  CHECK(has_status(post(on), 200));
+  const std::string failed = post(on);
+  CHECK(has_status(failed, 500));
+  CHECK(body_of(failed) == "t.yml:1:1: no\n");
+  for (const char* method : {"GET", "HEAD", "PUT"}) {
+    const std::string answer = on.send(std::string(method) + " /-/reload HTTP/1.1\r\nHost: x\r\n" +
+                                       "Content-Length: 0\r\n\r\n");
+    CHECK(has_status(answer, 405));
+    CHECK(contains(answer, "\r\nAllow: POST\r\n"));
+  }
+  CHECK(reloads == 2);
+}
+
 TEST_CASE("over the limit of requests the answer is 503, and health still answers") {
   std::promise<void> gate;
   const std::shared_future<void> open = gate.get_future().share();
