@@ -103,7 +103,7 @@ int run(const Options& options, const Config& config) {
     if (connections == nullptr) return Result<void>();
     return connections->reconfigure(changed.connections, Clock::now() + kReload);
   });
-  if (options.config_metrics) {
+  if (!options.config_file.empty() && options.config_metrics) {
     collectors->all.push_back(std::make_unique<ConfigCollector>(reloader));
   }
   std::vector<Collector*> pointers;

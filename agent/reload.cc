@@ -31,7 +31,7 @@ Reloader::Reloader(std::string file, ConfigFlags flags, Apply apply)
 }
 
 Result<void> Reloader::read_and_apply() {
-  if (!has_file()) return Error{"started without --config.file: nothing to read again"};
+  if (file_.empty()) return Error{"started without --config.file: nothing to read again"};
   const auto config = read_config(file_, flags_);
   if (!config) return Error(config.error());
   auto applied = apply_(*config);
@@ -61,7 +61,6 @@ Reloader::Status Reloader::status() const {
 std::span<const MetricDesc> ConfigCollector::metrics() const { return kMetrics; }
 
 Result<void> ConfigCollector::collect(Sink& sink, TimePoint /*deadline*/) {
-  if (!reloader_.has_file()) return Error::absent("started without --config.file");
   const Reloader::Status status = reloader_.status();
   const std::chrono::duration<double> since_1970 = status.last_success.time_since_epoch();
   sink.add(kLastSuccessful, status.last_successful ? 1 : 0);

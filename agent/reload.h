@@ -34,7 +34,6 @@ class Reloader {
   // an error, which is logged, nothing is in force: what was goes on.
   Result<void> reload();
 
-  bool has_file() const { return !file_.empty(); }
   Status status() const;
 
  private:
@@ -48,7 +47,6 @@ class Reloader {
   Status status_;
 };
 
-// Absent without a file.
 class ConfigCollector final : public Collector {
  public:
   // `reloader` outlives the collector.
