@@ -74,6 +74,14 @@ bool IpPrefix::contains(const IpAddress& a) const {
   return rest == 0 || ((a.bytes[whole] ^ address.bytes[whole]) >> (8 - rest)) == 0;
 }
 
+IpPrefix prefix_of(const IpAddress& address, std::uint8_t length) {
+  IpPrefix prefix{address, length};
+  for (std::size_t i = length; i < 128; ++i) {
+    prefix.address.bytes[i / 8] &= static_cast<std::uint8_t>(~(0x80U >> (i % 8)));
+  }
+  return prefix;
+}
+
 Result<IpPrefix> parse_ip_prefix(std::string_view text) {
   const auto slash = text.find('/');
   auto address = parse_ip_address(text.substr(0, slash));
@@ -84,11 +92,7 @@ Result<IpPrefix> parse_ip_prefix(std::string_view text) {
       (!parse_number(text.substr(slash + 1), length) || length > family_bits)) {
     return bad("prefix", text, "a length of at most " + std::to_string(family_bits));
   }
-  IpPrefix prefix{*address, static_cast<std::uint8_t>(128 - family_bits + length)};
-  for (std::size_t bit = prefix.length; bit < 128; ++bit) {
-    prefix.address.bytes[bit / 8] &= static_cast<std::uint8_t>(~(0x80U >> (bit % 8)));
-  }
-  return prefix;
+  return prefix_of(*address, static_cast<std::uint8_t>(128 - family_bits + length));
 }
 
 std::string to_string(const IpPrefix& prefix) {

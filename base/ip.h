@@ -43,6 +43,9 @@ struct IpPrefix {
   auto operator<=>(const IpPrefix&) const = default;
 };
 
+// The prefix of that length that contains the address.
+IpPrefix prefix_of(const IpAddress& address, std::uint8_t length);
+
 // "10.0.0.0/8" or "fc00::/7"; an address without a length is the whole
 // address. Bits past the length are dropped.
 Result<IpPrefix> parse_ip_prefix(std::string_view text);

@@ -16,9 +16,6 @@
 namespace tcpvitals {
 namespace {
 
-// An attribute's length is 16 bits, its header of 4 bytes included.
-constexpr std::size_t kMaxDumpBytes = 65'535 - sizeof(nlattr);
-
 // Some leading bits of an address: of its four words, or of one if it is an IPv4 address.
 struct Match {
   bool v4;
@@ -32,27 +29,35 @@ struct Match {
   }
 };
 
+// What to leave out, by family. No prefix lies in another one, and they are sorted.
 struct Rules {
-  std::vector<Match> v4;
-  std::vector<Match> v6;
+  std::vector<IpPrefix> v4;
+  std::vector<IpPrefix> v6;
   const std::vector<PortRange>& ports;
 
   explicit Rules(const Excludes& excludes) : ports(excludes.ports) {
+    std::vector<IpPrefix> peers = excludes.peers;
     if (excludes.loopback) {
-      for (const char* text : {"127.0.0.0/8", "::1"}) add(*parse_ip_prefix(text));
+      for (const char* text : {"127.0.0.0/8", "::1"}) peers.push_back(*parse_ip_prefix(text));
     }
-    for (const IpPrefix& prefix : excludes.peers) add(prefix);
-  }
-
- private:
-  void add(const IpPrefix& prefix) {
-    const Match match(prefix);
-    (match.v4 ? v4 : v6).push_back(match);
+    std::sort(peers.begin(), peers.end());
+    for (const IpPrefix& prefix : peers) {
+      auto& family = prefix.address.is_v4() ? v4 : v6;
+      if (family.empty() || !family.back().contains(prefix.address)) family.push_back(prefix);
+    }
   }
 };
 
+bool bit(const IpAddress& address, unsigned i) {
+  return (address.bytes[i / 8] >> (7 - i % 8) & 1) != 0;
+}
+
 // Both machines only jump forward, so a program is put together from its end to its beginning:
 // where a jump leads to is there already. A place in it is its distance to the end.
+//   prepend_unless_peer   goes on if the peer is in the prefix, else jumps
+//   prepend_unless_left   likewise, where all bits of the prefix but the last are known to match
+//   prepend_if_port       jumps if the port of either end is in the range, else goes on
+//   prepend_start         comes first in a program: goes on if the peer is IPv4, else jumps
 using Place = std::size_t;
 
 // INET_DIAG bytecode. An operation that holds goes on with the next one; one that does not hold
@@ -63,15 +68,20 @@ class DumpProgram {
   static constexpr Place kAccept = 1;
 
   Place here() const { return words_.size() + 1; }
-  std::size_t size() const { return words_.size() * sizeof(std::uint32_t); }
 
   void prepend_jump(Place to) { prepend(INET_DIAG_BC_JMP, {}, to); }
 
-  void prepend_if_peer(const Match& match, Place then) {
-    const Place next = here();
-    prepend_jump(then);
-    prepend_peer(match, next);
+  void prepend_unless_peer(const IpPrefix& prefix, Place otherwise) {
+    const Match match(prefix);
+    const inet_diag_hostcond any_port{static_cast<std::uint8_t>(match.v4 ? AF_INET : AF_INET6),
+                                      static_cast<std::uint8_t>(match.bits), -1};
+    std::array<std::uint32_t, 6> arguments{};
+    std::memcpy(arguments.data(), &any_port, sizeof any_port);
+    std::copy(match.words.begin(), match.words.end(), arguments.begin() + 2);
+    prepend(INET_DIAG_BC_D_COND, std::span(arguments).first(match.v4 ? 3 : 6), otherwise);
   }
+
+  void prepend_unless_left(const IpPrefix& left, Place right) { prepend_unless_peer(left, right); }
 
   void prepend_if_port(const PortRange& range, Place then) {
     for (const auto& [at_least, at_most] : {std::pair{INET_DIAG_BC_D_GE, INET_DIAG_BC_D_LE},
@@ -83,8 +93,8 @@ class DumpProgram {
     }
   }
 
-  // The first of a program. A condition of IPv4 holds for v4-mapped addresses of IPv6 sockets too.
-  void prepend_start(Place v6) { prepend_peer(Match(*parse_ip_prefix("0.0.0.0/0")), v6); }
+  // A condition of IPv4 holds for the v4-mapped addresses of IPv6 sockets too.
+  void prepend_start(Place v6) { prepend_unless_peer(*parse_ip_prefix("0.0.0.0/0"), v6); }
 
   std::vector<std::byte> finished() const {
     const std::vector<std::uint32_t> forward(words_.rbegin(), words_.rend());
@@ -93,15 +103,6 @@ class DumpProgram {
   }
 
  private:
-  void prepend_peer(const Match& match, Place otherwise) {
-    const inet_diag_hostcond any_port{static_cast<std::uint8_t>(match.v4 ? AF_INET : AF_INET6),
-                                      static_cast<std::uint8_t>(match.bits), -1};
-    std::array<std::uint32_t, 6> arguments{};
-    std::memcpy(arguments.data(), &any_port, sizeof any_port);
-    std::copy(match.words.begin(), match.words.end(), arguments.begin() + 2);
-    prepend(INET_DIAG_BC_D_COND, std::span(arguments).first(match.v4 ? 3 : 6), otherwise);
-  }
-
   void prepend_port(int code, std::uint16_t port, Place otherwise) {
     const auto argument = std::bit_cast<std::uint32_t>(inet_diag_bc_op{0, 0, port});
     prepend(code, {&argument, 1}, otherwise);
@@ -142,16 +143,26 @@ class EventProgram {
     prepend({BPF_STMT(BPF_JMP | BPF_JA, static_cast<std::uint32_t>(here() - to))});
   }
 
-  void prepend_if_peer(const Match& match, Place then) {
-    const Place next = here();
-    prepend_jump(then);
+  void prepend_unless_peer(const IpPrefix& prefix, Place otherwise) {
+    const Match match(prefix);
+    if (match.bits == 0) return;
+    prepend_jump(otherwise);
+    const Place miss = here();
     for (std::uint32_t word = (match.bits + 31) / 32; word-- > 0;) {
       const std::uint32_t bits = std::min(match.bits - 32 * word, 32U);
-      const auto miss = static_cast<std::uint8_t>(here() - next);
-      prepend({BPF_JUMP(BPF_JMP | BPF_JEQ, ntohl(match.words[word]), 0, miss)});
+      const std::uint8_t hit = here() == miss ? 1 : 0;
+      prepend({BPF_JUMP(BPF_JMP | BPF_JEQ, ntohl(match.words[word]), hit,
+                        static_cast<std::uint8_t>(here() - miss))});
       if (bits < 32) prepend({BPF_STMT(BPF_ALU | BPF_AND, ~0U << (32 - bits))});
       prepend({BPF_STMT(BPF_LD | BPF_MEM, kPeer + word)});
     }
+  }
+
+  void prepend_unless_left(const IpPrefix& left, Place right) {
+    const std::uint32_t last = Match(left).bits - 1;
+    prepend_jump(right);
+    prepend({BPF_STMT(BPF_LD | BPF_MEM, kPeer + last / 32),
+             BPF_JUMP(BPF_JMP | BPF_JSET, 0x80000000 >> (last % 32), 0, 1)});
   }
 
   void prepend_if_port(const PortRange& range, Place then) {
@@ -162,7 +173,7 @@ class EventProgram {
     }
   }
 
-  // The first of a program: gathers what the rules look at.
+  // Gathers what the rules look at.
   void prepend_start(Place v6) {
     prepend({load(BPF_W, kRemoteAddress), store(kPeer)});
     prepend_jump(v6);
@@ -204,19 +215,42 @@ class EventProgram {
   std::vector<sock_filter> reversed_;
 };
 
+// A decision tree, so that the number of prefixes is hardly felt: at the first bit in which they
+// differ they part into left and right.
+template <typename Program>
+void prepend_peers(Program& program, std::span<const IpPrefix> peers, Place otherwise) {
+  if (peers.empty()) return program.prepend_jump(otherwise);
+  const IpAddress& first = peers.front().address;
+  if (peers.size() == 1) {
+    program.prepend_jump(Program::kReject);
+    program.prepend_unless_peer(peers.front(), otherwise);
+    return;
+  }
+  std::uint8_t same = 0;
+  while (bit(first, same) == bit(peers.back().address, same)) ++same;
+  const auto middle = std::partition_point(
+      peers.begin(), peers.end(), [&](const IpPrefix& p) { return !bit(p.address, same); });
+  const auto left = static_cast<std::size_t>(middle - peers.begin());
+  prepend_peers(program, peers.subspan(left), otherwise);
+  const Place right = program.here();
+  prepend_peers(program, peers.first(left), otherwise);
+  program.prepend_unless_left(prefix_of(first, same + 1), right);
+}
+
 template <typename Program>
 Program assemble(const Rules& rules) {
   Program program;
-  const auto prepend_peers = [&](const std::vector<Match>& peers, std::string_view no_peer) {
-    for (const Match& match : peers) program.prepend_if_peer(match, Program::kReject);
-    program.prepend_if_peer(Match(*parse_ip_prefix(no_peer)), Program::kAccept);
-  };
   for (const PortRange& range : rules.ports) program.prepend_if_port(range, Program::kReject);
   const Place ports = program.here();
-  prepend_peers(rules.v6, "::");
+  const auto prepend_family = [&](const std::vector<IpPrefix>& peers, std::string_view no_peer) {
+    prepend_peers(program, std::span(peers), ports);
+    const Place tree = program.here();
+    program.prepend_jump(Program::kAccept);
+    program.prepend_unless_peer(*parse_ip_prefix(no_peer), tree);
+  };
+  prepend_family(rules.v6, "::");
   const Place v6 = program.here();
-  program.prepend_jump(ports);
-  prepend_peers(rules.v4, "0.0.0.0");
+  prepend_family(rules.v4, "0.0.0.0");
   program.prepend_start(v6);
   return program;
 }
@@ -242,15 +276,15 @@ bool excluded(const Excludes& excludes, const SocketRow& row) {
 Result<ExcludePrograms> compile_excludes(const Excludes& excludes) {
   if (excludes.empty()) return ExcludePrograms{};
   const Rules rules(excludes);
-  const auto dump = assemble<DumpProgram>(rules);
   const auto events = assemble<EventProgram>(rules);
-  if (dump.size() > kMaxDumpBytes || events.size() > BPF_MAXINSNS) {
+  // The bytecode, which has to fit into an attribute of 64 KiB, is far from it then.
+  if (events.size() > BPF_MAXINSNS) {
     return Error{fmt::format(
         "{} prefixes and {} ranges of ports are more than the kernel can exclude: they make a "
         "filter of {} instructions, and it takes {}",
         excludes.peers.size(), excludes.ports.size(), events.size(), BPF_MAXINSNS)};
   }
-  return ExcludePrograms{dump.finished(), events.finished()};
+  return ExcludePrograms{assemble<DumpProgram>(rules).finished(), events.finished()};
 }
 
 }  // namespace tcpvitals

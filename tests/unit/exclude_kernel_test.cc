@@ -149,7 +149,7 @@ std::vector<Excludes> cases(const Sockets& sockets) {
     all.push_back({.ports = {{port, port}}, .peers = peers({"127.0.0.3"}).peers});
   }
   // Many that match nothing around one that does.
-  for (const std::size_t n : {100U, 900U}) {
+  for (const std::size_t n : {100U, 480U}) {
     Excludes many;
     for (std::size_t i = 0; i < n; ++i) {
       const std::string octets = std::to_string(i / 256) + "." + std::to_string(i % 256);
@@ -210,7 +210,7 @@ TEST_CASE("excludes outlive a dump that broke off, and one that fails changes no
   CHECK(found(dump(*diag.dump), ours).size() == sockets.listeners.size());
 
   Excludes too_many;
-  too_many.peers.assign(5000, *parse_ip_prefix("10.0.0.0/8"));
+  too_many.ports.assign(5000, {80, 80});
   CHECK_FALSE(diag.dump->exclude(too_many).ok());
   CHECK_FALSE(diag.events->exclude(too_many).ok());
   CHECK(found(dump(*diag.dump), ours).size() == sockets.listeners.size());
