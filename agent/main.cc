@@ -108,7 +108,7 @@ int run(const Options& options, const Config& config) {
   }
   std::vector<Collector*> pointers;
   for (const auto& collector : collectors->all) pointers.push_back(collector.get());
-  Scrape scrape(pointers, {.version = TCPVITALS_VERSION});
+  Scrape scrape(pointers, {.version = TCPVITALS_VERSION, .max_bytes = options.max_response_bytes});
 
   HttpOptions http_options;
   http_options.listen = options.web_address;

@@ -104,6 +104,7 @@ Options parse_options(int argc, const char* const* argv) {
   std::string log_format = "logfmt";
   options.metrics_path = "/metrics";
   options.max_requests = 40;
+  options.max_response_bytes = std::size_t{8} << 20;
   options.connection_series = 20;
   options.procfs = "/proc";
 
@@ -124,6 +125,9 @@ Options parse_options(int argc, const char* const* argv) {
   value("Web", "--web.max-requests", options.max_requests, "N",
         "Scrapes and page views at once; one more is answered 503")
       ->check(number_between(1U, 1000U));
+  value("Web", "--web.max-response-bytes", options.max_response_bytes, "N",
+        "Bytes of /metrics before compression; what does not fit is counted as dropped")
+      ->check(number_between(std::size_t{1} << 16, std::size_t{1} << 30));
   app.add_flag("--web.api-remote", options.api_remote,
                "Let the API answer more than loopback: it names every peer's address")
       ->group("Web");

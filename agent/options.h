@@ -17,6 +17,7 @@ struct Options {
   Endpoint web_address;
   std::string metrics_path;
   unsigned max_requests = 0;
+  std::size_t max_response_bytes = 0;
   bool api_remote = false;
   bool lifecycle = false;  // POST /-/reload
 

@@ -22,7 +22,29 @@ prometheus::MetricType model_type(MetricType type) {
   return prometheus::MetricType::Untyped;
 }
 
+// A value, its blanks and its line end; what `_bucket` and `le` add to a line.
+constexpr std::size_t kValueBytes = 26;
+constexpr std::size_t kBucketBytes = 22;
+
+std::size_t line_bytes(std::size_t name_bytes, const prometheus::ClientMetric& metric) {
+  std::size_t bytes = name_bytes + kValueBytes;
+  for (const auto& label : metric.label) bytes += label.name.size() + label.value.size() + 4;
+  return bytes;
+}
+
 }  // namespace
+
+FamilySize size_of(const prometheus::MetricFamily& family) {
+  FamilySize size;
+  for (const auto& metric : family.metric) {
+    const std::size_t buckets = metric.histogram.bucket.size();
+    const std::size_t lines = buckets == 0 ? 1 : buckets + 2;
+    size.series += lines;
+    size.text_bytes +=
+        lines * line_bytes(family.name.size(), metric) + (lines > 1 ? lines * kBucketBytes : 0);
+  }
+  return size;
+}
 
 prometheus::ClientMetric* Sink::next(const MetricDesc& desc,
                                      std::initializer_list<std::string_view> label_values,

@@ -77,4 +77,11 @@ class Sink {
   std::vector<prometheus::MetricFamily> families_;
 };
 
+// What a family takes as text, a little overstated, and how many series it is.
+struct FamilySize {
+  std::size_t text_bytes = 0;
+  std::size_t series = 0;
+};
+FamilySize size_of(const prometheus::MetricFamily& family);
+
 }  // namespace tcpvitals

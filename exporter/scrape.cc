@@ -45,8 +45,14 @@ constexpr std::array kMetrics{
     MetricDesc{
         "tcpvitals_series_dropped_total",
         MetricType::kCounter,
-        "Time series left out because the collector had more than its limit, summed over scrapes.",
+        "Time series left out because the collector or the response had more than its limit, "
+        "summed over scrapes.",
         {"collector"}},
+    MetricDesc{
+        "tcpvitals_response_bytes", MetricType::kGauge,
+        "What the collectors' series take as text, before compression, a little overstated."},
+    MetricDesc{"tcpvitals_response_bytes_limit", MetricType::kGauge,
+               "What they may take; the rest is counted in tcpvitals_series_dropped_total."},
 };
 constexpr auto& kBuildInfo = kMetrics[0];
 constexpr auto& kAvailable = kMetrics[1];
@@ -54,6 +60,8 @@ constexpr auto& kDuration = kMetrics[2];
 constexpr auto& kSuccess = kMetrics[3];
 constexpr auto& kSeries = kMetrics[4];
 constexpr auto& kSeriesDropped = kMetrics[5];
+constexpr auto& kBytes = kMetrics[6];
+constexpr auto& kBytesLimit = kMetrics[7];
 
 void sort_samples(MetricFamily& family) {
   const auto less = [](const ClientMetric& a, const ClientMetric& b) { return a.label < b.label; };
@@ -187,7 +195,9 @@ ScrapeResult Scrape::run(TimePoint deadline, const Selection& selection) {
   ScrapeResult result;
   std::unordered_map<std::string, std::string_view> owners;  // metric name to collector
   for (const MetricDesc& desc : kMetrics) owners.emplace(desc.name, "the scrape itself");
-  for (Answer& answer : ask(deadline, selection)) {
+  std::vector<Answer> answers = ask(deadline, selection);
+  const std::size_t bytes = fit(answers);
+  for (Answer& answer : answers) {
     CollectorReport& report = answer.report;
     for (const MetricFamily& family : answer.families) {
       const auto other = owners.find(family.name);
@@ -202,10 +212,32 @@ ScrapeResult Scrape::run(TimePoint deadline, const Selection& selection) {
     }
     result.reports.push_back(std::move(report));
   }
-  account(result);
+  account(result, bytes);
   std::sort(result.families.begin(), result.families.end(),
             [](const MetricFamily& a, const MetricFamily& b) { return a.name < b.name; });
   return result;
+}
+
+// Makes the answers fit into max_bytes; tells how many they take.
+std::size_t Scrape::fit(std::vector<Answer>& answers) const {
+  std::size_t total = 0;
+  std::size_t most = 0;
+  Answer* largest = nullptr;
+  for (Answer& answer : answers) {
+    std::size_t bytes = 0;
+    for (const MetricFamily& family : answer.families) bytes += size_of(family).text_bytes;
+    total += bytes;
+    if (bytes > most) largest = &answer;
+    most = std::max(most, bytes);
+  }
+  while (total > options_.max_bytes && !largest->families.empty()) {
+    const FamilySize last = size_of(largest->families.back());
+    largest->families.pop_back();
+    largest->report.series -= last.series;
+    largest->report.dropped += last.series;
+    total -= last.text_bytes;
+  }
+  return total;
 }
 
 std::vector<Scrape::Answer> Scrape::ask(TimePoint deadline, const Selection& selection) {
@@ -288,9 +320,11 @@ Scrape::Answer Scrape::collect(Collector& collector, TimePoint deadline) const {
   return answer;
 }
 
-void Scrape::account(ScrapeResult& result) {
-  Sink sink(1 + 5 * result.reports.size());
+void Scrape::account(ScrapeResult& result, std::size_t bytes) {
+  Sink sink(3 + 5 * result.reports.size());
   sink.add(kBuildInfo, {options_.version}, 1);
+  sink.add(kBytes, static_cast<double>(bytes));
+  sink.add(kBytesLimit, static_cast<double>(options_.max_bytes));
   for (const CollectorReport& report : result.reports) {
     Worker& worker = *workers_[index_of(report.collector)];
     std::unique_lock lock(mutex_);

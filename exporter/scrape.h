@@ -55,6 +55,10 @@ class Scrape {
     std::string version;  // for tcpvitals_build_info
     std::size_t max_series =
         50'000;  // of one collector in one scrape; the rest is dropped and counted
+
+    // Of the whole answer as text. What does not fit is dropped and counted: the last families of
+    // the collector that has most.
+    std::size_t max_bytes = std::size_t{8} << 20;
   };
 
   // The collectors must outlive this. Starts their threads.
@@ -88,7 +92,8 @@ class Scrape {
   std::vector<Answer> ask(TimePoint deadline, const Selection& selection);
   void work(Worker& worker);
   Answer collect(Collector& collector, TimePoint deadline) const;
-  void account(ScrapeResult& result);
+  std::size_t fit(std::vector<Answer>& answers) const;
+  void account(ScrapeResult& result, std::size_t bytes);
 
   Options options_;
   std::mutex mutex_;                  // guards every Worker and Job

@@ -606,6 +606,8 @@ void emit_own(Sink& sink, const Snapshot& s) {
 std::span<const MetricDesc> connection_metrics() { return kAllMetrics; }
 
 void emit_connections(Sink& sink, const Snapshot& s) {
+  emit_own(sink, s);
+  emit_bounds(sink, s);
   for (const Snapshot::Namespace& space : s.namespaces) emit_namespace(sink, space);
   emit_states(sink, s);
   emit_lives(sink, s);
@@ -614,8 +616,6 @@ void emit_connections(Sink& sink, const Snapshot& s) {
   emit_distributions(sink, s);
   emit_last_dump(sink, s);
   emit_ephemeral_ports(sink, s);
-  emit_bounds(sink, s);
-  emit_own(sink, s);
 }
 
 }  // namespace tcpvitals

@@ -153,6 +153,7 @@ TEST_CASE("--help tells every flag and its default; --version the version") {
                            "[127.0.0.1:10077]",
                            "--web.telemetry-path",
                            "--web.max-requests",
+                           "--web.max-response-bytes",
                            "--web.api-remote",
                            "--server.listen-address",
                            "--server.connection-series",

@@ -6,6 +6,7 @@
 #include <atomic>
 #include <functional>
 #include <future>
+#include <sstream>
 #include <stdexcept>
 
 #include "exporter/render.h"
@@ -18,6 +19,11 @@ namespace {
 
 constexpr MetricDesc kOne{"test_one", MetricType::kGauge, "One.", {"key"}};
 constexpr MetricDesc kTwo{"test_two", MetricType::kGauge, "Two.", {"key"}};
+
+constexpr MetricDesc kThree{"test_three", MetricType::kGauge, "Three.", {"key"}};
+constexpr MetricDesc kHistogram{"test_seconds", MetricType::kHistogram, "Four.", {"key"}};
+constexpr double kBounds[] = {0.00005, 0.001, 10};
+constexpr std::uint64_t kCounts[] = {1, 20, 300, 4000};
 
 // A collector that does what the test says.
 class Fake final : public Collector {
@@ -284,4 +290,48 @@ TEST_CASE("collect[] and exclude[] choose; an unknown name or both together is a
   CHECK(only_b.reports.size() == 1);
   CHECK_FALSE(has(only_b, "test_one"));
   CHECK(has(only_b, "test_two"));
+}
+
+TEST_CASE("a response over its limit loses the last families of the largest collector") {
+  std::vector<std::string> keys;
+  for (int i = 0; i < 100; ++i) keys.push_back(fmt::format("key{}", i));
+  std::vector<Fake> fakes;
+  fakes.emplace_back("small", emits(kOne));
+  fakes.emplace_back("big", [&](Sink& sink, TimePoint) -> Result<void> {
+    sink.add(kThree, {"kept"}, 1);
+    for (const std::string& key : keys) sink.add(kTwo, {key}, 1);
+    return {};
+  });
+  Scrape scrape(pointers(fakes), {.version = "1", .max_bytes = 2000});
+  const ScrapeResult result = scrape.run(soon());
+  CHECK(has(result, "test_one{key=\"a\"} 1"));
+  CHECK(has(result, "test_three{key=\"kept\"} 1"));
+  CHECK_FALSE(has(result, "test_two{key=\"key0\"} 1"));
+  CHECK(has(result, "tcpvitals_series_dropped_total{collector=\"big\"} 100"));
+  CHECK(has(result, "tcpvitals_series{collector=\"big\"} 1"));
+  CHECK(has(result, "tcpvitals_response_bytes_limit 2000"));
+}
+
+TEST_CASE("the size of a family is never understated, and hardly overstated") {
+  Sink sink(1000);
+  HistogramSample sample{kBounds, kCounts, 123.456789};
+  for (const char* key : {"a", "b", "a longer one"}) {
+    sink.add(kOne, {key}, 1.2345678901234567e-300);
+    sink.add_histogram(kHistogram, {key}, sample);
+  }
+  for (const prometheus::MetricFamily& family : sink.take()) {
+    CAPTURE(family.name);
+    std::size_t lines = 0;
+    std::size_t bytes = 0;
+    std::istringstream text(render_text({family}, 0));
+    for (std::string line; std::getline(text, line);) {
+      if (line[0] == '#') continue;
+      ++lines;
+      bytes += line.size() + 1;
+    }
+    const FamilySize size = size_of(family);
+    CHECK(size.series == lines);
+    CHECK(size.text_bytes >= bytes);
+    CHECK(size.text_bytes <= 2 * bytes);
+  }
 }
