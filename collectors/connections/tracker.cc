@@ -166,6 +166,7 @@ void Tracker::regroup(Excludes before, Excludes now) {
 
 void Tracker::begin_dump(TimePoint now, bool events_lost) {
   forget_vanished(now);
+  if (!regrouping_) excluded_now_ = {};
   now_ = now;
   dumping_ = true;
   one_miss_ends_ = events_lost;
@@ -419,9 +420,10 @@ void Tracker::add_event(const SocketRow& event) {
     ++stats_.events;
     finish_known(index, event);
   } else if (started_ && (event.remote_port != 0 || !event.remote_address().is_any())) {
-    // Until connections are regrouped the kernel's filter is open.
-    if (regrouping_ && (excluded(excluded_before_, event) || excluded(excluded_now_, event)))
-      return;
+    // While connections are regrouped the kernel's filter is open; what it let through may come
+    // after that dump, but before the next.
+    if (regrouping_ && excluded(excluded_before_, event)) return;
+    if (excluded(excluded_now_, event)) return;
     ++stats_.events;
     finish_unknown(event);
   }

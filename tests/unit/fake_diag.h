@@ -33,6 +33,7 @@ struct FakeKernel {
   bool garbage = false;   // dumps answer with bytes that are no messages
   bool truncate = false;  // dumps answer with a datagram cut short
   bool silent = false;    // dumps never end
+  bool fail_excludes = false;
 
   void send(const Bytes& event) {
     const std::lock_guard lock(mutex);
@@ -81,7 +82,9 @@ class FakeDiagSocket final : public DiagSocket {
 
   Result<void> exclude(const Excludes& excludes) override {
     const std::lock_guard lock(kernel_.mutex);
-    if (kernel_.call_fails()) return errno_error("exclude", ENOMEM);
+    if (kernel_.call_fails() || (kernel_.fail_excludes && !excludes.empty())) {
+      return errno_error("exclude", ENOMEM);
+    }
     (for_events_ ? kernel_.event_excludes : excludes_) = excludes;
     return {};
   }
