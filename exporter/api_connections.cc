@@ -308,14 +308,14 @@ Result<ConnectionQuery> parse_connection_query(const QueryParameters& parameters
 }
 
 std::string render_connections(const ConnectionList& list) {
-  Json connections = Json::array();
+  // One by one: all of them as a document would take several times the memory of the text.
+  std::string text = fmt::format(R"({{"version":{},"matched":{},"returned":{},"connections":[)",
+                                 kApiVersion, list.matched, list.connections.size());
   for (const ConnectionDetail& connection : list.connections) {
-    connections.push_back(json_of(connection));
+    if (&connection != list.connections.data()) text += ',';
+    text += to_text(json_of(connection));
   }
-  return to_line({{"version", kApiVersion},
-                  {"matched", list.matched},
-                  {"returned", list.connections.size()},
-                  {"connections", std::move(connections)}});
+  return text += "]}\n";
 }
 
 }  // namespace tcpvitals
