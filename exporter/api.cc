@@ -41,7 +41,7 @@ ApiReply Api::groups(std::string_view query, TimePoint deadline) const {
   for (const CollectorReport& report : scraped.reports) {
     if (report.outcome != CollectorReport::Outcome::kOk) return error(503, report.message);
   }
-  return {200, render_groups(scraped.families)};
+  return {200, render_groups(scraped.families, scrape_.metrics_of(kCollector))};
 }
 
 std::optional<ApiReply> refuse_remote(std::string_view client, std::string_view host) {

@@ -4,7 +4,7 @@
 #include <cmath>
 #include <iterator>
 #include <map>
-#include <optional>
+#include <utility>
 
 #include "exporter/api_json.h"
 
@@ -14,12 +14,10 @@ namespace {
 using prometheus::ClientMetric;
 using prometheus::MetricFamily;
 
-// The family whose labels are exactly those of a group.
-constexpr std::string_view kGroupFamily = "tcp_connections_opened_total";
-// Families of the same collector that are no group's, whatever labels groups have.
-constexpr std::string_view kNoGroups[] = {"tcpvitals_", "tcp_host_", "tcp_listener_"};
+// The labels that may make a group; a configuration chooses among them.
+constexpr std::string_view kGroupLabels[] = {"direction", "port", "peer", "cgroup", "netns"};
 
-using Labels = std::vector<std::string>;
+using Labels = std::vector<std::pair<std::string, std::string>>;
 
 Json number(double value) {
   constexpr double kExact = 9007199254740992;  // 2^53
@@ -51,59 +49,52 @@ Json value_of(const MetricFamily& family, const ClientMetric& metric) {
   }
 }
 
-bool is_of_groups(const MetricFamily& family) {
-  return std::none_of(std::begin(kNoGroups), std::end(kNoGroups),
-                      [&](std::string_view prefix) { return family.name.rfind(prefix, 0) == 0; });
+bool is_group_label(std::string_view name) {
+  return std::find(std::begin(kGroupLabels), std::end(kGroupLabels), name) !=
+         std::end(kGroupLabels);
 }
 
-Labels label_names(const std::vector<MetricFamily>& families) {
-  Labels names;
-  for (const MetricFamily& family : families) {
-    if (family.name != kGroupFamily || family.metric.empty()) continue;
-    for (const auto& label : family.metric.front().label) names.push_back(label.name);
-  }
-  return names;
+// What describes a metric of groups, which can have each of their labels; null: it is none.
+const MetricDesc* group_metric(std::string_view name, std::span<const MetricDesc> metrics) {
+  const auto found = std::find_if(metrics.begin(), metrics.end(), [&](const MetricDesc& desc) {
+    const auto count = std::count_if(desc.labels.begin(), desc.labels.end(), is_group_label);
+    return desc.name == name && count == std::ssize(kGroupLabels);
+  });
+  return found == metrics.end() ? nullptr : &*found;
 }
 
-// The values of a sample's labels `names`; nothing if it lacks one. `rest`: those of its others.
-std::optional<Labels> split_labels(const ClientMetric& metric, const Labels& names, Labels& rest) {
-  Labels values(names.size());
-  std::size_t found = 0;
-  rest.clear();
-  for (const auto& label : metric.label) {
-    const auto name = std::find(names.begin(), names.end(), label.name);
-    if (name == names.end()) {
-      rest.push_back(label.value);
-    } else {
-      values[static_cast<std::size_t>(name - names.begin())] = label.value;
-      ++found;
-    }
-  }
-  if (found != names.size()) return std::nullopt;
-  return values;
+// The value of a label; empty if the sample has none of that name.
+std::string label_of(const ClientMetric& metric, std::string_view name) {
+  const auto found = std::find_if(metric.label.begin(), metric.label.end(),
+                                  [&](const auto& label) { return label.name == name; });
+  return found == metric.label.end() ? "" : found->value;
 }
 
 }  // namespace
 
-std::string render_groups(const std::vector<MetricFamily>& families) {
-  const Labels names = label_names(families);
+std::string render_groups(const std::vector<MetricFamily>& families,
+                          std::span<const MetricDesc> metrics) {
   std::map<Labels, Json> metrics_by_group;
-  Labels rest;
   for (const MetricFamily& family : families) {
-    if (names.empty() || !is_of_groups(family)) continue;
+    const MetricDesc* desc = group_metric(family.name, metrics);
+    if (desc == nullptr) continue;
     for (const ClientMetric& metric : family.metric) {
-      const auto group = split_labels(metric, names, rest);
-      if (!group) continue;
-      Json* place = &metrics_by_group[*group][family.name];
-      for (const std::string& value : rest) place = &(*place)[value];
+      Labels group;
+      for (const auto& label : metric.label) {
+        if (is_group_label(label.name)) group.emplace_back(label.name, label.value);
+      }
+      Json* place = &metrics_by_group[group][family.name];
+      for (std::size_t i = 0; i < desc->label_count(); ++i) {
+        if (!is_group_label(desc->labels[i])) place = &(*place)[label_of(metric, desc->labels[i])];
+      }
       *place = value_of(family, metric);
     }
   }
   Json groups = Json::array();
-  for (auto& [values, metrics] : metrics_by_group) {
+  for (auto& [labels, values] : metrics_by_group) {
     Json group = Json::object();
-    for (std::size_t i = 0; i < names.size(); ++i) group[names[i]] = values[i];
-    group["metrics"] = std::move(metrics);
+    for (const auto& [name, value] : labels) group[name] = value;
+    group["metrics"] = std::move(values);
     groups.push_back(std::move(group));
   }
   return to_line({{"version", kApiVersion}, {"groups", std::move(groups)}});

@@ -191,6 +191,12 @@ std::size_t Scrape::index_of(std::string_view name) const {
   return static_cast<std::size_t>(found - workers_.begin());
 }
 
+std::span<const MetricDesc> Scrape::metrics_of(std::string_view collector) const {
+  const std::size_t i = index_of(collector);
+  if (i == workers_.size()) return {};
+  return workers_[i]->collector.metrics();
+}
+
 ScrapeResult Scrape::run(TimePoint deadline, const Selection& selection) {
   ScrapeResult result;
   std::unordered_map<std::string, std::string_view> owners;  // metric name to collector

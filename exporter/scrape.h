@@ -73,6 +73,9 @@ class Scrape {
   Result<Selection> select(std::span<const std::string> collect,
                            std::span<const std::string> exclude) const;
 
+  // Every metric that a collector may emit; none if none has that name.
+  std::span<const MetricDesc> metrics_of(std::string_view collector) const;
+
   // Returns at `deadline` at the latest, apart from the time to put the answer together.
   ScrapeResult run(TimePoint deadline, const Selection& selection);
   ScrapeResult run(TimePoint deadline) { return run(deadline, Selection(workers_.size(), true)); }

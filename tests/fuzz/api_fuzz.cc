@@ -25,16 +25,16 @@ ConnectionList list_of(const std::string& text, std::span<const std::uint8_t> by
   return {{connection}, 1};
 }
 
+constexpr MetricDesc kMetrics[] = {{"tcp_connections",
+                                    MetricType::kGauge,
+                                    "",
+                                    {"direction", "port", "peer", "cgroup", "netns", "state"}}};
+
 std::vector<prometheus::MetricFamily> families_of(const std::string& text) {
-  prometheus::MetricFamily family{
-      "tcp_connections_opened_total", "", prometheus::MetricType::Counter, {}};
-  prometheus::ClientMetric metric;
-  metric.label = {{"port", text}, {"peer", text.substr(text.size() / 2)}};
-  family.metric.push_back(metric);
-  prometheus::MetricFamily states{"tcp_connections", "", prometheus::MetricType::Gauge, {}};
-  metric.label.push_back({"state", text});
-  states.metric.push_back(metric);
-  return {family, states};
+  Sink sink(2);
+  sink.add(kMetrics[0], {text, text.substr(text.size() / 2), "", "", "", text}, 1);
+  sink.add(kMetrics[0], {text, text, text, text, text, "x"}, 0.5);
+  return sink.take();
 }
 
 }  // namespace
@@ -49,7 +49,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   check_json(api.connections(text, {}).body);
   check_json(api.connections("", {}).body);
   check_json(api.groups(text, {}).body);
-  check_json(render_groups(families_of(text)));
+  check_json(render_groups(families_of(text), kMetrics));
   if (const auto refusal = refuse_remote("127.0.0.1", text)) check_json(refusal->body);
   if (const auto refusal = refuse_remote(text, "localhost")) check_json(refusal->body);
   return 0;

@@ -39,30 +39,40 @@ bool contains(const std::string& text, std::string_view part) {
   return text.find(part) != std::string::npos;
 }
 
-constexpr MetricDesc kOpened{
-    "tcp_connections_opened_total", MetricType::kCounter, "", {"port", "peer"}};
-constexpr MetricDesc kStates{"tcp_connections", MetricType::kGauge, "", {"port", "peer", "state"}};
-constexpr MetricDesc kRtt{"tcp_rtt_seconds", MetricType::kHistogram, "", {"port", "peer"}};
-constexpr MetricDesc kListener{
-    "tcp_listener_queue_limit", MetricType::kGauge, "", {"port", "peer"}};
-constexpr MetricDesc kHost{"tcp_host_connections", MetricType::kGauge, "", {"state"}};
+constexpr MetricDesc kMetrics[] = {
+    {"tcp_host_connections", MetricType::kGauge, "", {"netns", "state"}},
+    {"tcp_opened_total",
+     MetricType::kCounter,
+     "",
+     {"direction", "port", "peer", "cgroup", "netns"}},
+    {"tcp_connections",
+     MetricType::kGauge,
+     "",
+     {"direction", "port", "peer", "cgroup", "netns", "state"}},
+    {"tcp_rtt_seconds",
+     MetricType::kHistogram,
+     "",
+     {"direction", "port", "peer", "cgroup", "netns"}},
+    {"tcp_listener_queue_limit", MetricType::kGauge, "", {"port", "address", "netns"}},
+};
 
-// A collector of that name that emits a few groups, or fails.
+// A collector of that name that emits a few groups, by port and peer, or fails.
 class Connections final : public Collector {
  public:
   explicit Connections(bool fails = false) : fails_(fails) {}
   std::string_view name() const override { return "connections"; }
-  std::span<const MetricDesc> metrics() const override { return {}; }
+  std::span<const MetricDesc> metrics() const override { return kMetrics; }
   Result<void> collect(Sink& sink, TimePoint) override {
     if (fails_) return Error{"no socket"};
-    sink.add(kHost, {"established"}, 9);
-    sink.add(kOpened, {"443", "public"}, 5);
-    sink.add(kOpened, {"22", "\"x\"\n"}, 0.5);
-    sink.add(kStates, {"443", "public", "established"}, 3);
-    sink.add(kStates, {"443", "public", "time_wait"}, 0);
-    sink.add_histogram(kRtt, {"443", "public"},
+    const auto& [host, opened, states, rtt, listener] = kMetrics;
+    sink.add(host, {"", "established"}, 9);
+    sink.add(opened, {"", "443", "public", "", ""}, 5);
+    sink.add(opened, {"", "22", "\"x\"\n", "", ""}, 0.5);
+    sink.add(states, {"", "443", "public", "", "", "established"}, 3);
+    sink.add(states, {"", "443", "public", "", "", "time_wait"}, 0);
+    sink.add_histogram(rtt, {"", "443", "public", "", ""},
                        {std::array{0.5, 1.0}, std::array<std::uint64_t, 3>{2, 1, 4}, 12.25});
-    sink.add(kListener, {"443", "public"}, 4096);
+    sink.add(listener, {"443", "0.0.0.0", ""}, 4096);
     return {};
   }
 
@@ -277,19 +287,26 @@ TEST_CASE("groups have the samples of the metrics, by their labels; nothing else
   const Api api(scrape, {});
   const ApiReply reply = api.groups("", soon());
   CHECK(reply.status == 200);
-  CHECK(reply.body ==
-        R"({"version":1,"groups":[)"
-        R"({"port":"22","peer":"\"x\"\n","metrics":{"tcp_connections_opened_total":0.5}},)"
-        R"({"port":"443","peer":"public","metrics":{)"
-        R"("tcp_connections":{"established":3,"time_wait":0},"tcp_connections_opened_total":5,)"
-        R"("tcp_rtt_seconds":{"count":7,"sum":12.25,)"
-        R"("buckets":[{"le":0.5,"count":2},{"le":1.0,"count":3}]}}}]})"
-        "\n");
+  CHECK(reply.body == R"({"version":1,"groups":[)"
+                      R"({"port":"22","peer":"\"x\"\n","metrics":{"tcp_opened_total":0.5}},)"
+                      R"({"port":"443","peer":"public","metrics":{)"
+                      R"("tcp_connections":{"established":3,"time_wait":0},"tcp_opened_total":5,)"
+                      R"("tcp_rtt_seconds":{"count":7,"sum":12.25,)"
+                      R"("buckets":[{"le":0.5,"count":2},{"le":1.0,"count":3}]}}}]})"
+                      "\n");
   CHECK(api.groups("a=1", soon()).status == 400);
   CHECK(api.groups("a=1", soon()).body ==
         R"({"version":1,"error":"unknown parameter \"a\": expected none"})"
         "\n");
-  CHECK(render_groups({}) == "{\"version\":1,\"groups\":[]}\n");
+  CHECK(render_groups({}, kMetrics) == "{\"version\":1,\"groups\":[]}\n");
+}
+
+TEST_CASE("grouped by nothing there is one group") {
+  Sink sink(100);
+  sink.add(kMetrics[0], {"", "established"}, 9);
+  sink.add(kMetrics[1], {"", "", "", "", ""}, 5);
+  CHECK(render_groups(sink.take(), kMetrics) ==
+        "{\"version\":1,\"groups\":[{\"metrics\":{\"tcp_opened_total\":5}}]}\n");
 }
 
 TEST_CASE("a failure of the collector is 503 with its reason") {
