@@ -282,6 +282,17 @@ export const kCases: Record<string, Case[]> = {
     { kind: "quiet", series: collector(1, 1), at: 30 },
     { kind: "quiet", series: collector(1, 0), at: 30 }, // this kernel does not have it
   ],
+  TcpvitalsConfigNotReloaded: [
+    {
+      kind: "firing",
+      series: { tcpvitals_config_last_reload_successful: "1x5 0x25" },
+      at: 20,
+      fires: {
+        warning: "db1 refused its configuration file when it was last told to read it; the agent's log says why.",
+      },
+    },
+    { kind: "quiet", series: { tcpvitals_config_last_reload_successful: "1x5 0x5 1x20" }, at: 20 },
+  ],
   TcpvitalsEventsLost: [
     {
       kind: "firing",

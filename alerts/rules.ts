@@ -238,6 +238,13 @@ tcp_host_memory_limit_bytes{threshold="pressure"}`,
           description:
             "Collector {{ $labels.collector }} on {{ $labels.instance }} has failed for 10 minutes; the agent's log says why.",
         }),
+        alert("TcpvitalsConfigNotReloaded", "warning", {
+          expr: "tcpvitals_config_last_reload_successful == 0",
+          for: "10m",
+          summary: "The configuration file is broken: the one before it is in force.",
+          description:
+            "{{ $labels.instance }} refused its configuration file when it was last told to read it; the agent's log says why.",
+        }),
         alert("TcpvitalsEventsLost", "warning", {
           expr: `increase(tcpvitals_connection_events_lost_total[15m]) > 0
 or

@@ -72,6 +72,16 @@ TEST_CASE("the example in docs/ says what it seems to say") {
   CHECK(summary(config) == "6 peer names, 3 port names, grouped by direction, port, peer");
 }
 
+TEST_CASE("the reference in docs/ has every limit as it is") {
+  const std::string page = file_text(fixture_path("../../docs/configuration.md"));
+  for (const LimitOption& limit : kLimitOptions) {
+    const std::string row = fmt::format("| `{}` | `--connections.{}` | {} | {} |", limit.key,
+                                        limit.flag, ConnectionLimits{}.*limit.value, limit.highest);
+    CAPTURE(row);
+    CHECK(page.find(row) != std::string::npos);
+  }
+}
+
 TEST_CASE("each key sets its field, and no other") {
   const struct {
     const char* line;
