@@ -63,6 +63,32 @@ void raise_descriptor_limit() {
   ::setrlimit(RLIMIT_NOFILE, &limit);
 }
 
+// Null where none is wanted.
+Result<std::unique_ptr<Server>> start_server(const Options& options) {
+  if (!options.server_address) return std::unique_ptr<Server>();
+  ListenerOptions echo;
+  echo.endpoint = *options.server_address;
+  return Server::start({.listeners = {echo}, .max_connection_series = options.connection_series});
+}
+
+HttpOptions http_options(const Options& options, const Collectors& collectors, const Server* server,
+                         Reloader& reloader) {
+  HttpOptions http;
+  http.listen = options.web_address;
+  http.metrics_path = options.metrics_path;
+  http.max_requests = options.max_requests;
+  http.api_remote = options.api_remote;
+  if (ConnectionsCollector* connections = collectors.connections) {
+    http.find_connections = [connections](const ConnectionQuery& query, TimePoint deadline) {
+      return connections->find(query, deadline);
+    };
+  }
+  if (options.lifecycle) http.reload = [&] { return reloader.reload(); };
+  http.facts = {host_name(), TCPVITALS_VERSION,
+                server == nullptr ? std::string() : to_string(server->endpoint())};
+  return http;
+}
+
 // The signal that says to stop; meanwhile the others are obeyed.
 int wait_for_the_end(const sigset_t& signals, Reloader& reloader) {
   for (;;) {
@@ -78,15 +104,9 @@ int run(const Options& options, const Config& config) {
   raise_descriptor_limit();
   const sigset_t signals = block_signals();
 
-  std::unique_ptr<Server> server;
-  if (options.server_address) {
-    ListenerOptions echo;
-    echo.endpoint = *options.server_address;
-    auto started =
-        Server::start({.listeners = {echo}, .max_connection_series = options.connection_series});
-    if (!started) return refuse("--server.listen-address: " + started.error().message + kOtherPort);
-    server = std::move(*started);
-  }
+  auto started = start_server(options);
+  if (!started) return refuse("--server.listen-address: " + started.error().message + kOtherPort);
+  const std::unique_ptr<Server> server = std::move(*started);
 
   const ProcSource proc(options.procfs);
   NamespaceSources namespaces(proc);
@@ -110,21 +130,7 @@ int run(const Options& options, const Config& config) {
   for (const auto& collector : collectors->all) pointers.push_back(collector.get());
   Scrape scrape(pointers, {.version = TCPVITALS_VERSION, .max_bytes = options.max_response_bytes});
 
-  HttpOptions http_options;
-  http_options.listen = options.web_address;
-  http_options.metrics_path = options.metrics_path;
-  http_options.max_requests = options.max_requests;
-  http_options.api_remote = options.api_remote;
-  if (ConnectionsCollector* connections = collectors->connections) {
-    http_options.find_connections = [connections](const ConnectionQuery& query,
-                                                  TimePoint deadline) {
-      return connections->find(query, deadline);
-    };
-  }
-  if (options.lifecycle) http_options.reload = [&] { return reloader.reload(); };
-  http_options.facts = {host_name(), TCPVITALS_VERSION,
-                        server ? to_string(server->endpoint()) : std::string()};
-  auto http = HttpServer::start(std::move(http_options), scrape);
+  auto http = HttpServer::start(http_options(options, *collectors, server.get(), reloader), scrape);
   if (!http) return refuse("--web.listen-address: " + http.error().message + kOtherPort);
 
   const std::string base = "http://" + to_string((*http)->endpoint());

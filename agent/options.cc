@@ -210,8 +210,9 @@ Options parse_options(int argc, const char* const* argv) {
   options.log_format = *parse_log_format(log_format);
   for (const auto& [name, flag] : switches) {
     const bool enabled = flag->count() > 0 ? flag->as<bool>() : !none_by_default;
-    const auto own = std::find_if(std::begin(kOwnCollectors), std::end(kOwnCollectors),
-                                  [&](const auto& row) { return row.first == name; });
+    const auto own =
+        std::find_if(std::begin(kOwnCollectors), std::end(kOwnCollectors),
+                     [&wanted = name](const auto& row) { return row.first == wanted; });
     if (own != std::end(kOwnCollectors)) {
       options.*own->second = enabled;
     } else if (enabled) {
