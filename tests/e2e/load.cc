@@ -1,6 +1,7 @@
 // tcp_load MODE [--OPTION VALUE]...: a TCP load whose every connection and byte is known.
 //
 //   churn     short connections to a listener of its own, on loopback, as fast as they go
+//   flood     connections that live a moment, each from an address of its own, to many ports
 //   hold      connections to a listener of its own, kept until stdin closes; the n-th carries n
 //             times --up bytes first
 //   serve     accepts until stdin closes; swallows what it receives, or echoes it
@@ -32,6 +33,7 @@ struct Options {
       "client";  // client, server, both: who sends the first FIN; abort: client resets
   std::string reply = "none";  // serve: none or echo
   std::uint64_t port = 0;
+  std::uint64_t ports = 1;  // flood: this many, from `port` on
   std::uint64_t count = 1;  // churn: connections; pingpong: round trips of each connection
   std::uint64_t connections = 1;
   std::uint64_t sources = 1;  // churn: client addresses, 127.0.0.1 and following
@@ -45,11 +47,15 @@ Options parse_options(int argc, char** argv) {
   Options options;
   const std::map<std::string_view, std::string*> texts{
       {"--address", &options.address}, {"--close", &options.close}, {"--reply", &options.reply}};
-  const std::map<std::string_view, std::uint64_t*> numbers{
-      {"--port", &options.port},       {"--count", &options.count},
-      {"--sources", &options.sources}, {"--connections", &options.connections},
-      {"--up", &options.up},           {"--down", &options.down},
-      {"--rate", &options.rate},       {"--seconds", &options.seconds}};
+  const std::map<std::string_view, std::uint64_t*> numbers{{"--port", &options.port},
+                                                           {"--ports", &options.ports},
+                                                           {"--count", &options.count},
+                                                           {"--sources", &options.sources},
+                                                           {"--connections", &options.connections},
+                                                           {"--up", &options.up},
+                                                           {"--down", &options.down},
+                                                           {"--rate", &options.rate},
+                                                           {"--seconds", &options.seconds}};
   errno = EINVAL;
   for (int i = 2; i < argc; i += 2) {
     if (i + 1 == argc) die(argv[i]);
@@ -141,6 +147,35 @@ std::string churn(const Options& options) {
   }
   return fmt::format(R"({{"connections":{},"up":{},"down":{},"seconds":{:.3f}}})", options.count,
                      churn.up.load(), churn.down.load(), seconds_since(start));
+}
+
+// The nth address of 127.16.0.0/12 and what follows.
+std::string flood_source(std::uint64_t n) {
+  return fmt::format("127.{}.{}.{}", 16 + (n >> 16), n >> 8 & 0xff, n & 0xff);
+}
+
+// Each connection is made, accepted and reset by one thread: none is left over when it ends.
+std::string flood(const Options& options) {
+  std::vector<Fd> listeners;
+  for (std::uint64_t i = 0; i < options.ports; ++i) {
+    listeners.push_back(
+        listen_on(address_of(options.address, static_cast<std::uint16_t>(options.port + i))));
+  }
+  std::atomic<std::uint64_t> next_thread{0};
+  const TimePoint start = Clock::now();
+  in_parallel(options.connections, [&] {
+    // With a divisor of --ports of them each thread has its own, and accepts what it made.
+    for (std::uint64_t n = next_thread++; n < options.count; n += options.connections) {
+      const std::uint64_t port = n % options.ports;
+      const Address target =
+          address_of(options.address, static_cast<std::uint16_t>(options.port + port));
+      Fd client = connect_from(address_of(flood_source(n), 0), target);
+      const Fd server = accept_from(listeners[port]);
+      abort_connection(std::move(client));
+    }
+  });
+  return fmt::format(R"({{"connections":{},"ports":{},"seconds":{:.3f}}})", options.count,
+                     options.ports, seconds_since(start));
 }
 
 std::string hold(const Options& options) {
@@ -235,10 +270,12 @@ std::string pingpong(const Options& options) {
 int main(int argc, char** argv) {
   using namespace tcpvitals::load;
   const std::map<std::string_view, std::string (*)(const Options&)> modes{
-      {"churn", churn}, {"hold", hold}, {"serve", serve}, {"send", send}, {"pingpong", pingpong}};
+      {"churn", churn}, {"flood", flood}, {"hold", hold},
+      {"serve", serve}, {"send", send},   {"pingpong", pingpong}};
   const auto mode = modes.find(argc > 1 ? argv[1] : "");
   if (mode == modes.end()) {
-    std::fputs("usage: tcp_load churn|hold|serve|send|pingpong [--OPTION VALUE]...\n", stderr);
+    std::fputs("usage: tcp_load churn|flood|hold|serve|send|pingpong [--OPTION VALUE]...\n",
+               stderr);
     return 2;
   }
   const Options options = parse_options(argc, argv);
