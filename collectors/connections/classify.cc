@@ -63,11 +63,14 @@ Direction Classifier::direction(const SocketRow& row) const {
   if (row.state == TcpState::kSynSent) return Direction::kOutbound;
   const IpAddress local = row.local_address();
   if (listeners_.inbound(local, row.local_port)) return Direction::kInbound;
-  // From an ephemeral port to a service's: a client. Anything else may be the connection of a
-  // listener that is younger than the table.
+  // From an ephemeral port to a service's: a client. The other way round: a server whose listener
+  // is gone, or was too short-lived to be seen. A port that the kernel withheld says nothing.
   const PortRange& ephemeral = grouping_->ephemeral;
-  const bool client = ephemeral.contains(row.local_port) && !ephemeral.contains(row.remote_port);
-  if (!client && refresh_ && refresh_() && listeners_.inbound(local, row.local_port)) {
+  const bool here = ephemeral.contains(row.local_port);
+  const bool there = row.remote_port == 0 ? !here : ephemeral.contains(row.remote_port);
+  if (here != there) return here ? Direction::kOutbound : Direction::kInbound;
+  // It may be the connection of a listener that is younger than the table.
+  if (refresh_ && refresh_() && listeners_.inbound(local, row.local_port)) {
     return Direction::kInbound;
   }
   return Direction::kOutbound;

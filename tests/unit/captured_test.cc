@@ -103,7 +103,7 @@ TEST_CASE("captured: every socket of the dump is the one that ss showed") {
 TEST_CASE("captured: the dump and the events after it add up to what was done") {
   const auto dump = read_datagrams(kFixture + "dump.bin");
   const auto events = read_datagrams(kFixture + "events.bin");
-  Tracking tracking({}, {});
+  Tracking tracking;
   ListenerTable& listeners = tracking.listeners;
   GroupTable& groups = tracking.groups;
   Tracker& tracker = tracking.tracker;

@@ -47,9 +47,11 @@ TEST_CASE("a connection is inbound if its local end belongs to a listener") {
     FakeSocket socket;
     bool inbound;
   };
-  const FakeSocket v4{};
-  const FakeSocket v6{.local = "2001:db8::1", .remote = "2001:db8::2"};
-  const FakeSocket mapped{.local = "::ffff:192.0.2.1", .remote = "::ffff:10.0.0.1", .ipv6 = true};
+  constexpr std::uint16_t kPort = 40001;  // that it is a service's only the table knows
+  const FakeSocket v4{.local_port = kPort};
+  const FakeSocket v6{.local = "2001:db8::1", .local_port = kPort, .remote = "2001:db8::2"};
+  const FakeSocket mapped{
+      .local = "::ffff:192.0.2.1", .local_port = kPort, .remote = "::ffff:10.0.0.1", .ipv6 = true};
   for (const Row& row :
        {Row{"192.0.2.1", false, v4, true}, Row{"192.0.2.2", false, v4, false},
         Row{"0.0.0.0", false, v4, true}, Row{"0.0.0.0", false, v6, false},
@@ -57,7 +59,7 @@ TEST_CASE("a connection is inbound if its local end belongs to a listener") {
         Row{"::", true, v4, false}, Row{"::", true, v6, true}, Row{"2001:db8::1", false, v6, true},
         Row{"2001:db8::9", false, v6, false}}) {
     World world;
-    world.listen({listener(row.listens, 443, row.v6only)});
+    world.listen({listener(row.listens, kPort, row.v6only)});
     CAPTURE(row.listens);
     CAPTURE(row.socket.local);
     CHECK((world.classify(row.socket).direction == Direction::kInbound) == row.inbound);
@@ -81,16 +83,25 @@ TEST_CASE("an attempt to connect is outbound, whatever listens on its local port
   CHECK(world.classify({.state = TcpState::kSynSent}).direction == Direction::kOutbound);
 }
 
+TEST_CASE("from a service's port to an ephemeral one: a server, though its listener is gone") {
+  World world;
+  CHECK(world.classify({}).direction == Direction::kInbound);
+  CHECK(world.classify({}).port == 443);
+  CHECK(world.classify({.remote_port = 0}).direction == Direction::kInbound);
+  CHECK(world.classify({.remote_port = 5432}).direction == Direction::kOutbound);
+  CHECK(world.classify({.local_port = 50000, .remote_port = 0}).direction == Direction::kOutbound);
+}
+
 TEST_CASE("a listener that closed is remembered for a minute") {
   World world;
-  world.listen({listener("0.0.0.0", 443)});
+  world.listen({listener("0.0.0.0", 40001)});
   world.now += std::chrono::seconds(59);
   world.listen({});
   CHECK(world.table.open().empty());
-  CHECK(world.classify({}).direction == Direction::kInbound);
+  CHECK(world.classify({.local_port = 40001}).direction == Direction::kInbound);
   world.now += std::chrono::seconds(2);
   world.listen({});
-  CHECK(world.classify({}).direction == Direction::kOutbound);
+  CHECK(world.classify({.local_port = 40001}).direction == Direction::kOutbound);
 }
 
 TEST_CASE("a listener that lived between two dumps tells the direction by its own end") {
@@ -112,7 +123,7 @@ TEST_CASE("an uncertain direction has the table renewed, a client's never does")
   const Grouping grouping({}, kDefaultEphemeral);
   const Classifier classifier(table, grouping, [&] {
     ++asked;
-    const Bytes bytes = message(listener("0.0.0.0", 443));
+    const Bytes bytes = message(listener("0.0.0.0", 40001));
     table.begin();
     table.add(first_row(bytes));
     table.commit(Clock::now());
@@ -121,7 +132,7 @@ TEST_CASE("an uncertain direction has the table renewed, a client's never does")
   const Bytes client = message({.local_port = 50000, .remote_port = 443});
   CHECK(classifier.direction(first_row(client)) == Direction::kOutbound);
   CHECK(asked == 0);
-  const Bytes server = message({});
+  const Bytes server = message({.local_port = 40001});
   CHECK(classifier.direction(first_row(server)) == Direction::kInbound);
   CHECK(asked == 1);
   CHECK(classifier.direction(first_row(server)) == Direction::kInbound);
