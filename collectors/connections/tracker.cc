@@ -35,8 +35,8 @@ bool fin_acknowledged(const TcpInfo& info, bool outbound) {
 
 ConnectionEnd end_of(const TcpInfo& info, bool outbound) {
   if (fin_acknowledged(info, outbound)) return ConnectionEnd::kOrderly;
-  // Both go back to zero with the next sign of life.
-  return info.retransmits > 0 || info.probes > 0 ? ConnectionEnd::kTimeout : ConnectionEnd::kReset;
+  // Both go back to zero with the next sign of life; a single one may be what the reset answered.
+  return info.retransmits > 1 || info.probes > 1 ? ConnectionEnd::kTimeout : ConnectionEnd::kReset;
 }
 
 ConnectFailure failure_reason(const TcpInfo& info) {
@@ -390,8 +390,10 @@ void Tracker::add_counters(Connection& c, GroupStats& group, const TcpInfo& info
 void Tracker::observe_path(Connection& c, GroupStats& group, const TcpInfo& info) {
   group.rtt.observe(info.rtt_us);
   c.rtt_observed = true;
+  // The FIN is a segment like any other: once it is acknowledged the rate is its own, one segment
+  // in a round trip, and the flag is no longer that of the data.
   const bool limited_by_application = (info.delivery_rate_flags & 1) != 0;
-  if (info.delivery_rate > 0 && !limited_by_application) {
+  if (info.delivery_rate > 0 && !limited_by_application && !fin_acknowledged(info, c.outbound)) {
     group.delivery_rate.observe(info.delivery_rate);
   }
 }

@@ -3,6 +3,7 @@
 #include <doctest/doctest.h>
 
 #include <functional>
+#include <numeric>
 #include <random>
 
 #include "tests/unit/tracking.h"
@@ -56,6 +57,10 @@ std::uint64_t live(const GroupStats& g) {
     n += g.connections[static_cast<std::size_t>(s)];
   }
   return n;
+}
+
+std::uint64_t observations(const auto& histogram) {
+  return std::accumulate(histogram.counts.begin(), histogram.counts.end(), std::uint64_t{0});
 }
 
 // A socket after the kernel disconnected it: remote port and counters are gone, min_rtt is not.
@@ -204,6 +209,43 @@ TEST_CASE("rule 2: a short success without a measured round trip is no failure")
   w.event(s);
   CHECK(w.outbound().opened == 1);
   CHECK(w.outbound().closes() == 1);
+}
+
+TEST_CASE(
+    "rule 2: a peer that did not answer twice has timed out, one that was asked once may have "
+    "reset") {
+  struct Row {
+    std::uint8_t retransmits;
+    std::uint8_t probes;
+    ConnectionEnd end;
+  };
+  for (const Row& row : {Row{0, 0, ConnectionEnd::kReset}, Row{1, 0, ConnectionEnd::kReset},
+                         Row{0, 1, ConnectionEnd::kReset}, Row{2, 0, ConnectionEnd::kTimeout},
+                         Row{0, 2, ConnectionEnd::kTimeout}}) {
+    World w;
+    w.dump({});
+    FakeSocket s{};
+    s.info.retransmits = row.retransmits;
+    s.info.probes = row.probes;
+    s.info.bytes_sent = 100;
+    w.event(s);
+    CHECK(w.inbound().closed[static_cast<std::size_t>(row.end)] == 1);
+  }
+}
+
+TEST_CASE("rule 8: a delivery rate is that of data, not of the FIN that was acknowledged last") {
+  for (const bool fin_acknowledged : {false, true}) {
+    World w;
+    w.dump({});
+    FakeSocket s{};
+    s.info.rtt_us = 300;
+    s.info.bytes_sent = 100;
+    s.info.bytes_acked = fin_acknowledged ? 101 : 100;
+    s.info.delivery_rate = 1'000'000;
+    w.event(s);
+    CHECK(observations(w.inbound().rtt) == 1);
+    CHECK(observations(w.inbound().delivery_rate) == (fin_acknowledged ? 0 : 1));
+  }
 }
 
 TEST_CASE("rule 2: a socket used again after a disconnect is a new connection") {
@@ -384,31 +426,26 @@ TEST_CASE("rule 7: LISTEN, TIME_WAIT and SYN_RECV count in states only") {
 }
 
 TEST_CASE("rule 8: an idle connection's round trip is observed once, not at every dump") {
-  const auto observations = [](const GroupStats& g) {
-    std::uint64_t n = 0;
-    for (const std::uint64_t count : g.rtt.counts) n += count;
-    return n;
-  };
   World w;
   w.dump({});
   FakeSocket s{};
   s.info.rtt_us = 300;
   s.info.bytes_acked = 500;
   for (int i = 0; i < 5; ++i) w.dump({s});
-  CHECK(observations(w.inbound()) == 1);
+  CHECK(observations(w.inbound().rtt) == 1);
   s.info.bytes_acked = 900;
   w.dump({s});
-  CHECK(observations(w.inbound()) == 2);
+  CHECK(observations(w.inbound().rtt) == 2);
   s.info.bytes_acked = 901;  // our FIN
   w.event(s);
-  CHECK(observations(w.inbound()) == 2);
+  CHECK(observations(w.inbound().rtt) == 2);
 
   FakeSocket silent{.cookie = 2};
   silent.info.rtt_us = 300;
   w.dump({silent});
-  CHECK(observations(w.inbound()) == 2);
+  CHECK(observations(w.inbound().rtt) == 2);
   w.event(silent);
-  CHECK(observations(w.inbound()) == 3);
+  CHECK(observations(w.inbound().rtt) == 3);
 }
 
 TEST_CASE("rule 9: a short tcp_info of an older kernel says how much there was") {
