@@ -37,6 +37,7 @@ export class Child {
   stderr = "";
   private readonly process: ChildProcess;
   private readonly exited: Promise<unknown>;
+  private linesRead = 0;
 
   constructor(argv: string[]) {
     this.process = spawn(argv[0]!, argv.slice(1), { stdio: "pipe" });
@@ -59,6 +60,20 @@ export class Child {
       if (this.running && !this.stdout.includes('"ready"')) throw new Error("not ready in 30 s");
     });
     if (!this.running) throw new Error(`ended too early: ${this.stderr}`);
+  }
+
+  // The next line of stdout that nobody has asked for yet; undefined if it ended without one more.
+  async line(): Promise<string | undefined> {
+    for (;;) {
+      const lines = this.stdout.split("\n").slice(0, -1);
+      if (this.linesRead < lines.length) return lines[this.linesRead++];
+      if (!this.running) return undefined;
+      await Promise.race([once(this.process.stdout!, "data"), this.exited]);
+    }
+  }
+
+  tell(line: string): void {
+    this.process.stdin!.write(`${line}\n`);
   }
 
   // The exit status, or the signal that ended it.
