@@ -417,7 +417,12 @@ void Sampler::begin_reconfiguration() {
 }
 
 void Sampler::end_reconfiguration() {
-  reconfiguring_->done.set_value(set_excludes(options_.config.excludes));
+  auto excluding = set_excludes(options_.config.excludes);
+  if (excluding) {
+    read_events();  // that came before the filter
+    for (const auto& space : spaces_) space->tracker.kernel_excludes();
+  }
+  reconfiguring_->done.set_value(std::move(excluding));
   reconfiguring_.reset();
 }
 

@@ -128,11 +128,6 @@ std::size_t Tracker::memory_bytes() const {
          (order_.capacity() + new_order_.capacity() + free_.capacity()) * sizeof(Index);
 }
 
-void TrackerShared::begin_dump() {
-  groups.begin_dump();
-  std::fill(ports_in_use.begin(), ports_in_use.end(), std::uint16_t{0});
-}
-
 void Tracker::end_all() {
   for (Index i = 0; i < used_; ++i) {
     if (at(i).cookie == 0) continue;
@@ -159,14 +154,13 @@ Tracker::Found Tracker::look_up(const SocketRow& row) const {
 }
 
 void Tracker::regroup(Excludes before, Excludes now) {
-  regrouping_ = true;
+  grouping_ = (grouping_ + 1) & 3;
   excluded_before_ = std::move(before);
   excluded_now_ = std::move(now);
 }
 
 void Tracker::begin_dump(TimePoint now, bool events_lost) {
   forget_vanished(now);
-  if (!regrouping_) excluded_now_ = {};
   now_ = now;
   dumping_ = true;
   one_miss_ends_ = events_lost;
@@ -176,6 +170,7 @@ void Tracker::begin_dump(TimePoint now, bool events_lost) {
   new_order_.clear();
   dump_states_ = {};
   dump_untracked_ = 0;
+  std::fill(shared_.ports_in_use.begin(), shared_.ports_in_use.end(), std::uint16_t{0});
 }
 
 void Tracker::abandon_dump() {
@@ -188,7 +183,7 @@ void Tracker::end_dump(TimePoint now) {
   order_.swap(new_order_);
   dumping_ = false;
   started_ = true;
-  regrouping_ = false;
+  excluded_before_ = {};
   destroyed_.clear();
   host_states_ = dump_states_;
   untracked_ = dump_untracked_;
@@ -199,16 +194,19 @@ void Tracker::add_row(const SocketRow& row) {
     ++dump_states_[static_cast<std::size_t>(row.state)];
     return;
   }
-  const bool left_out = regrouping_ && excluded(excluded_now_, row);
+  const bool out = !excluded_now_.empty() && excluded(excluded_now_, row);
   if (row.time_wait || row.info == nullptr) {
-    if (!left_out) add_socket_without_counters(row);
+    if (!out) add_socket_without_counters(row);
     return;
   }
   if (!destroyed_.empty() && destroyed_.contains(row.cookie)) return;
   const std::uint32_t ends = ends_hash(row);
   const Index index = find_expected(row.cookie);
+  if (out) {
+    if (index != kNone) take_out(index);
+    return;
+  }
   if (index == kNone) {
-    if (left_out) return;
     ++dump_states_[static_cast<std::size_t>(row.state)];
     if (shared_.connections >= shared_.max_connections) {
       ++dump_untracked_;
@@ -224,21 +222,17 @@ void Tracker::add_row(const SocketRow& row) {
   const TcpInfoSample sample = row.tcp_info();
   const TcpInfo& info = sample.info;
   if (is_reused(c, ends, info)) {
-    if (!c.vanished) {
-      if (c.opened) ++stats_.closes_without_counters;
-      leave(c, ConnectionEnd::kAborted);
-    }
+    end_reused(c);
     groups_.release(c.group);
     c = Connection{};
     c.cookie = row.cookie;
     begin(index, row, ends);
     return;
   }
-  if (regrouping_) move(c, row);
+  if (c.grouping != grouping_) move(c, row);
   if (c.vanished) return_to_life(c);
   mark_seen(index);
   advance(c, row, info);
-  if (left_out) take_out(index);
 }
 
 // To the group that a new configuration gives it.
@@ -246,6 +240,7 @@ void Tracker::move(Connection& c, const SocketRow& row) {
   const Direction direction = c.outbound ? Direction::kOutbound : Direction::kInbound;
   const GroupId to = groups_.find_or_add(classifier_.key(row, direction));
   const GroupId from = std::exchange(c.group, to);
+  c.grouping = grouping_ & 3;
   if (to == from) return;
   groups_.retain(to);
   if (!c.vanished) {
@@ -259,14 +254,11 @@ void Tracker::move(Connection& c, const SocketRow& row) {
 
 // A new configuration excludes it: as if it had never been there.
 void Tracker::take_out(Index index) {
-  Connection& c = at(index);
-  GroupStats& group = groups_[c.group];
-  --group.connections[static_cast<std::size_t>(c.state)];
-  group.at_start -= c.opened ? 1 : 0;
-  --live_;
-  --shared_.connections;
-  --seen_;
-  new_order_.pop_back();
+  const Connection& c = at(index);
+  if (!c.vanished) {
+    stop_counting(c);
+    groups_[c.group].at_start -= c.opened ? 1 : 0;
+  }
   release(index);
 }
 
@@ -312,13 +304,14 @@ void Tracker::begin(Index index, const SocketRow& row, std::uint32_t ends) {
   c.outbound = direction == Direction::kOutbound;
   c.group = groups_.find_or_add(classifier_.key(row, direction));
   groups_.retain(c.group);
+  c.grouping = grouping_ & 3;
   c.ends = ends;
   c.state = row.state;
   ++groups_[c.group].connections[static_cast<std::size_t>(c.state)];
   ++live_;
   ++shared_.connections;
   mark_seen(index);
-  if (started_ && !(regrouping_ && excluded(excluded_before_, row))) {
+  if (started_ && !excluded(excluded_before_, row)) {
     c.first_seen = seconds_now();
     ++(c.outbound ? stats_.attempts : stats_.accepted);
   } else {
@@ -406,13 +399,33 @@ void Tracker::count_final(Connection& c, GroupStats& group, const TcpInfo& info,
 }
 
 // No longer one that lives. Its slot and its group stay with it.
-void Tracker::leave(Connection& c, ConnectionEnd end) {
-  GroupStats& group = groups_[c.group];
-  --group.connections[static_cast<std::size_t>(c.state)];
+void Tracker::stop_counting(const Connection& c) {
+  --groups_[c.group].connections[static_cast<std::size_t>(c.state)];
   --live_;
   --shared_.connections;
   if (dumping_ && c.dump == dump_) --seen_;
-  if (c.opened) ++group.closed[static_cast<std::size_t>(end)];
+}
+
+void Tracker::leave(const Connection& c, ConnectionEnd end) {
+  stop_counting(c);
+  if (c.opened) ++groups_[c.group].closed[static_cast<std::size_t>(end)];
+}
+
+// The kernel cleared its counters, and the socket is used for another one.
+void Tracker::end_reused(const Connection& c) {
+  if (!c.opened) count_failure(groups_[c.group], failure_of_cleared(c));
+  if (c.vanished) return;
+  if (c.opened) ++stats_.closes_without_counters;
+  leave(c, ConnectionEnd::kAborted);
+}
+
+ConnectFailure Tracker::failure_of_cleared(const Connection& c) {
+  return c.seen.retransmitted_segments > 0 ? ConnectFailure::kTimeout : ConnectFailure::kUnknown;
+}
+
+// Of a cookie that is not known, while the kernel's filter is open.
+bool Tracker::left_out(const SocketRow& event) const {
+  return excluded(excluded_before_, event) || excluded(excluded_now_, event);
 }
 
 void Tracker::add_event(const SocketRow& event) {
@@ -422,10 +435,7 @@ void Tracker::add_event(const SocketRow& event) {
     ++stats_.events;
     finish_known(index, event);
   } else if (started_ && (event.remote_port != 0 || !event.remote_address().is_any())) {
-    // While connections are regrouped the kernel's filter is open; what it let through may come
-    // after that dump, but before the next.
-    if (regrouping_ && excluded(excluded_before_, event)) return;
-    if (excluded(excluded_now_, event)) return;
+    if (left_out(event)) return;
     ++stats_.events;
     finish_unknown(event);
   }
@@ -437,10 +447,9 @@ void Tracker::finish_known(Index index, const SocketRow& event) {
   const TcpInfo& info = sample.info;
   const bool final_counters = has_final_counters(event);
   if (final_counters && is_reused(c, ends_hash(event), info)) {
-    if (c.opened && !c.vanished) ++stats_.closes_without_counters;
-    if (!c.vanished) leave(c, ConnectionEnd::kAborted);
+    end_reused(c);
     release(index);
-    finish_unknown(event);
+    if (!left_out(event)) finish_unknown(event);
     return;
   }
   GroupStats& group = groups_[c.group];
@@ -456,9 +465,7 @@ void Tracker::finish_known(Index index, const SocketRow& event) {
     ++stats_.closes_without_counters;
   }
   if (!c.opened) {
-    count_failure(group, final_counters                      ? failure_reason(info)
-                         : c.seen.retransmitted_segments > 0 ? ConnectFailure::kTimeout
-                                                             : ConnectFailure::kUnknown);
+    count_failure(group, final_counters ? failure_reason(info) : failure_of_cleared(c));
   }
   const ConnectionEnd end = final_counters ? end_of(info, c.outbound) : ConnectionEnd::kAborted;
   if (!c.vanished) {
@@ -511,7 +518,7 @@ void Tracker::sweep(TimePoint now) {
       continue;
     }
     end_unseen(i);
-    vanished_.push_back({c.cookie, now});
+    vanished_.push_back({c.cookie, now, c.dump});
   }
 }
 
@@ -526,15 +533,27 @@ void Tracker::end_unseen(Index index) {
 void Tracker::forget_vanished(TimePoint now) {
   while (!vanished_.empty() &&
          (vanished_.size() > kMaxVanished || now - vanished_.front().since > kVanishedRemembered)) {
-    const Index index = find(vanished_.front().cookie);
-    if (index != kNone && at(index).vanished) release(index);
+    const Vanished& oldest = vanished_.front();
+    const Index index = find(oldest.cookie);
+    if (index != kNone && at(index).vanished && at(index).dump == oldest.dump) release(index);
     vanished_.pop_front();
   }
 }
 
+// A 32-bit counter that fell has wrapped, unless it cannot have risen that far: nobody repeats a
+// SYN 2^32 times, and a data segment holds a byte at least.
 bool Tracker::is_reused(const Connection& c, std::uint32_t ends, const TcpInfo& info) {
-  return c.ends != ends || info.bytes_sent < c.seen.sent_bytes ||
-         info.bytes_received < c.seen.received_bytes;
+  const Counters& seen = c.seen;
+  if (c.ends != ends || info.bytes_sent < seen.sent_bytes ||
+      info.bytes_received < seen.received_bytes) {
+    return true;
+  }
+  if (info.total_retrans < seen.retransmitted_segments &&
+      info.bytes_retransmitted <= seen.retransmitted_bytes) {
+    return true;
+  }
+  const std::uint32_t segments = info.data_segs_out - seen.data_segments_sent;
+  return info.bytes_sent != 0 && segments > info.bytes_sent - seen.sent_bytes;
 }
 
 // The kernel reads the state before the counters: what came last to an open connection may be a FIN

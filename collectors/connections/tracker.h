@@ -66,12 +66,12 @@ struct TrackerShared {
   std::size_t connections = 0;            // tracked now
   std::chrono::seconds close_wait_threshold{60};
 
-  // Local ports in use by destination, in the dump that runs: a bucket for each hash of the two
-  // addresses and the remote port. Two destinations of one bucket add up.
+  // Local ports in use by destination, in the dump of a namespace that runs: a bucket for each hash
+  // of the two addresses and the remote port. Two destinations of one bucket add up.
   std::vector<std::uint16_t> ports_in_use = std::vector<std::uint16_t>(std::size_t{1} << 16);
 
   // Around the dumps of all namespaces.
-  void begin_dump();
+  void begin_dump() { groups.begin_dump(); }
   void end_dump() { groups.end_dump(); }
 };
 
@@ -94,10 +94,12 @@ class Tracker {
   void end_dump(TimePoint now);
   void abandon_dump();
 
-  // The classifier groups in another way from now on. The next complete dump, which must leave out
-  // no more than both excludes do, moves every connection to its group; it takes what `now`
-  // excludes out of the account, and what only `before` excluded as a baseline.
+  // The classifier groups in another way from now on: every connection moves to its group when it
+  // is seen next. The kernel must leave out no more than both excludes do: the next complete dump
+  // takes what only `before` excluded as a baseline; what `now` excludes is taken out of the
+  // account, until the kernel leaves it out by itself.
   void regroup(Excludes before, Excludes now);
+  void kernel_excludes() { excluded_now_ = {}; }
 
   void add_event(const SocketRow& event);
 
@@ -161,15 +163,17 @@ class Tracker {
     bool outbound : 1 = false;
     bool opened : 1 = false;  // counted as opened, or in at_start
     bool rtt_observed : 1 = false;
-    bool missed : 1 = false;     // by the last complete dump
-    bool vanished : 1 = false;   // by two
-    bool byte_held : 1 = false;  // the last byte received is not counted yet: it may be a FIN
+    bool missed : 1 = false;        // by the last complete dump
+    bool vanished : 1 = false;      // by two
+    bool byte_held : 1 = false;     // the last byte received is not counted yet: it may be a FIN
+    std::uint8_t grouping : 2 = 0;  // number of the grouping that gave it `group`, modulo 4
   };
   static_assert(sizeof(Connection) == 104);
 
   struct Vanished {
     std::uint64_t cookie;
     TimePoint since;
+    std::uint16_t dump;  // that saw it last: another one, and it lived again since
   };
 
   using Index = std::uint32_t;
@@ -215,7 +219,10 @@ class Tracker {
                     bool was_open);
   void observe_path(Connection& c, GroupStats& group, const TcpInfo& info);
   void count_final(Connection& c, GroupStats& group, const TcpInfo& info, bool was_open);
-  void leave(Connection& c, ConnectionEnd end);
+  void stop_counting(const Connection& c);
+  void leave(const Connection& c, ConnectionEnd end);
+  void end_reused(const Connection& c);
+  bool left_out(const SocketRow& event) const;
   void finish_known(Index index, const SocketRow& event);
   void finish_unknown(const SocketRow& event);
   void count_failure(GroupStats& group, ConnectFailure reason);
@@ -227,6 +234,7 @@ class Tracker {
 
   static bool ends_with_fin(Connection& c, const SocketRow& row, const TcpInfo& info);
   static bool is_reused(const Connection& c, std::uint32_t ends, const TcpInfo& info);
+  static ConnectFailure failure_of_cleared(const Connection& c);
   static Counters read_counters(const TcpInfo& info, bool got_fin);
   static void add_difference(GroupStats& group, const Counters& before, const Counters& now);
 
@@ -248,10 +256,10 @@ class Tracker {
   bool started_ = false;
   bool dumping_ = false;
   bool one_miss_ends_ = false;  // in the running dump
-  bool regrouping_ = false;     // until a dump ends
-  Excludes excluded_before_;
-  Excludes excluded_now_;
-  TimePoint now_{};  // when the running dump, or the last, began
+  std::uint8_t grouping_ = 0;   // of the classifier, modulo 4
+  Excludes excluded_before_;    // until a dump ends
+  Excludes excluded_now_;       // until the kernel excludes it
+  TimePoint now_{};             // when the running dump, or the last, began
   std::uint16_t dump_ = 0;
   std::size_t seen_ = 0;  // live connections that the running dump has shown
   std::array<std::uint32_t, kTcpStates> dump_states_{};
