@@ -1,0 +1,524 @@
+#include "tests/model/naive_tracker.h"
+
+#include <algorithm>
+
+namespace tcpvitals::testing {
+namespace {
+
+bool established(TcpState state) {
+  return std::set{TcpState::kEstablished, TcpState::kFinWait1,  TcpState::kFinWait2,
+                  TcpState::kTimeWait,    TcpState::kCloseWait, TcpState::kLastAck,
+                  TcpState::kClosing}
+             .count(state) > 0;
+}
+
+bool peer_closed(TcpState state) {
+  return state == TcpState::kCloseWait || state == TcpState::kLastAck ||
+         state == TcpState::kClosing;
+}
+
+bool was_established(const Sight& event) {
+  return event.shown.info.min_rtt_us != kNoRtt || event.truth.acked_bytes > 0 ||
+         event.truth.received_bytes > 0;
+}
+
+// SYN and FIN are a byte each of what is acknowledged.
+bool fin_acknowledged(const Sight& event, bool outbound) {
+  const Truth& t = event.truth;
+  return t.acked_bytes + t.retransmitted_bytes == t.sent_bytes + (outbound ? 2 : 1);
+}
+
+bool is_excluded(const Excludes& excludes, const Sight& sight) {
+  if (sight.remote.is_any()) return false;
+  if (excludes.loopback &&
+      (sight.shown.remote.substr(0, 4) == "127." || sight.shown.remote == "::1")) {
+    return true;
+  }
+  for (const PortRange& range : excludes.ports) {
+    if (range.contains(sight.shown.local_port) || range.contains(sight.shown.remote_port)) {
+      return true;
+    }
+  }
+  for (const IpPrefix& prefix : excludes.peers) {
+    if (prefix.contains(sight.remote)) return true;
+  }
+  return false;
+}
+
+// What a counter came round before anybody looked at it, nobody can know.
+Truth never_seen(const Truth& truth) {
+  Truth t;
+  for (auto field : {&Truth::retransmitted_segments, &Truth::data_segments_sent,
+                     &Truth::spurious_retransmissions, &Truth::delivered_segments,
+                     &Truth::ce_marked_segments, &Truth::reordering_events}) {
+    t.*field = truth.*field & ~std::uint64_t{0xffffffff};
+  }
+  t.retransmission_timeouts = truth.retransmission_timeouts & ~std::uint64_t{0xffff};
+  return t;
+}
+
+std::uint64_t rise(std::uint64_t from, std::uint64_t to) { return to > from ? to - from : 0; }
+
+bool is_number(const std::string& port) { return !port.empty() && std::isdigit(port[0]) != 0; }
+
+bool is_name(const std::string& port) {
+  return !port.empty() && !is_number(port) && port != "ephemeral" && port != "unknown" &&
+         port != "other";
+}
+
+// Whether the limit counts it.
+bool is_bounded(const NaiveGroups::Key& key) {
+  return key.port != "other" && (!is_name(key.port) || key.netns != 0);
+}
+
+}  // namespace
+
+NaiveGroups::Ref NaiveGroups::find_or_add(const Key& key) {
+  const auto found = named.find(key);
+  if (found != named.end()) {
+    found->second->touched = true;
+    return found->second;
+  }
+  const auto bounded = [](const auto& entry) { return is_bounded(entry.first); };
+  if (is_bounded(key) &&
+      static_cast<std::size_t>(std::count_if(named.begin(), named.end(), bounded)) >= limit) {
+    ++overflowed;
+    return find_or_add(
+        {key.direction, "other", key.peer, key.netns == 0 ? NetnsId{0} : kNetnsOther});
+  }
+  const Ref group = std::make_shared<Group>();
+  named.emplace(key, group);
+  all.erase(std::remove_if(all.begin(), all.end(), [](const auto& g) { return g.expired(); }),
+            all.end());
+  all.push_back(group);
+  return group;
+}
+
+void NaiveGroups::begin_dump() {
+  for (const auto& weak : all) {
+    if (const Ref group = weak.lock()) group->running = {};
+  }
+}
+
+void NaiveGroups::end_dump() {
+  for (const auto& weak : all) {
+    if (const Ref group = weak.lock()) group->stats.last_dump = group->running;
+  }
+}
+
+void NaiveGroups::forget_idle(TimePoint now, Clock::duration idle) {
+  for (auto it = named.begin(); it != named.end();) {
+    Group& group = *it->second;
+    const auto& last = group.stats.last_dump;
+    const bool has_sockets =
+        it->second.use_count() > 1 || last.time_wait > 0 || last.syn_received > 0;
+    if (has_sockets) {
+      group.idle_since = now;
+    } else if (group.touched) {
+      group.touched = false;
+      group.idle_since = now;
+    }
+    const bool leaves = now - group.idle_since >= idle;
+    forgotten += leaves ? 1 : 0;
+    it = leaves ? named.erase(it) : std::next(it);
+  }
+}
+
+void NaiveGroups::rekey(const Grouping& before, const Grouping& now) {
+  for (auto it = named.begin(); it != named.end();) {
+    const Key& key = it->first;
+    bool stays = before.by == now.by;
+    if (now.by.peer && !now.peers.id_of(key.peer)) stays = false;
+    if (is_name(key.port) && !now.ports.id_of(key.port)) stays = false;
+    if (is_number(key.port) && now.ports.find(static_cast<std::uint16_t>(std::stoi(key.port)))) {
+      stays = false;
+    }
+    it = stays ? std::next(it) : named.erase(it);
+  }
+}
+
+std::size_t NaiveWorld::connections() const {
+  std::size_t sum = 0;
+  for (const NaiveTracker* tracker : trackers) sum += tracker->tracked();
+  return sum;
+}
+
+NaiveTracker::NaiveTracker(NaiveWorld& shared, NetnsId id) : world(shared), netns(id) {
+  world.trackers.insert(this);
+}
+
+// Whatever is still tracked counts as closed.
+NaiveTracker::~NaiveTracker() {
+  while (!known.empty()) {
+    const Connection& c = known.begin()->second;
+    if (c.opened && !c.vanished) {
+      ++c.group->stats.closed[static_cast<std::size_t>(ConnectionEnd::kUnknown)];
+    }
+    forget(known.begin()->first);
+  }
+  world.trackers.erase(this);
+}
+
+std::size_t NaiveTracker::tracked() const {
+  return static_cast<std::size_t>(std::count_if(
+      known.begin(), known.end(), [](const auto& entry) { return !entry.second.vanished; }));
+}
+
+Direction NaiveTracker::direction(const Sight& sight) const {
+  if (sight.shown.state == TcpState::kSynSent) return Direction::kOutbound;
+  return listening.count(sight.shown.local_port) > 0 ? Direction::kInbound : Direction::kOutbound;
+}
+
+NaiveGroups::Key NaiveTracker::key(const Sight& sight, Direction direction) const {
+  const Grouping& grouping = *world.grouping;
+  const bool inbound = direction == Direction::kInbound;
+  NaiveGroups::Key key;
+  if (grouping.by.direction) key.direction = inbound ? "inbound" : "outbound";
+  if (grouping.by.peer) key.peer = grouping.peers.name(grouping.peers.find(sight.remote));
+  if (grouping.by.netns) key.netns = netns;
+  if (!grouping.by.port) return key;
+  const std::uint16_t service = inbound ? sight.shown.local_port : sight.shown.remote_port;
+  if (service == 0) {
+    key.port = "unknown";
+  } else if (const auto name = grouping.ports.find(service)) {
+    key.port = grouping.ports.name(*name);
+  } else {
+    key.port = grouping.ephemeral.contains(service) ? "ephemeral" : std::to_string(service);
+  }
+  return key;
+}
+
+void NaiveTracker::forget(std::uint64_t cookie) {
+  known.at(cookie).group->touched = true;
+  known.erase(cookie);
+}
+
+void NaiveTracker::regroup(Excludes before, Excludes now) {
+  excluded_before = std::move(before);
+  excluded_now = std::move(now);
+  for (auto& [cookie, c] : known) c.grouped_anew = false;
+}
+
+bool NaiveTracker::left_out(const Sight& event) const {
+  return is_excluded(excluded_before, event) || is_excluded(excluded_now, event);
+}
+
+void NaiveTracker::begin_dump(TimePoint now, bool events_lost) {
+  std::vector<std::uint64_t> old;
+  for (const auto& [cookie, c] : known) {
+    if (c.vanished && now - c.vanished_at > std::chrono::seconds(60)) old.push_back(cookie);
+  }
+  for (const std::uint64_t cookie : old) forget(cookie);
+  dumping = true;
+  one_miss_ends = events_lost;
+  now_seconds = std::chrono::duration_cast<std::chrono::seconds>(now.time_since_epoch()).count();
+  seen.clear();
+  ports.clear();
+  dump_states = {};
+  dump_untracked = 0;
+}
+
+void NaiveTracker::abandon_dump() {
+  dumping = false;
+  destroyed.clear();
+}
+
+void NaiveTracker::end_dump(TimePoint now) {
+  for (auto& [cookie, c] : known) {
+    if (c.vanished || seen.count(cookie) > 0) continue;
+    if (c.missed || one_miss_ends) {
+      if (c.opened) ++c.group->stats.closed[static_cast<std::size_t>(ConnectionEnd::kUnknown)];
+      c.vanished = true;
+      c.vanished_at = now;
+      ++stats.vanished;
+    }
+    c.missed = true;
+  }
+  abandon_dump();
+  started = true;
+  excluded_before = {};
+  host_states = dump_states;
+  untracked = dump_untracked;
+}
+
+void NaiveTracker::use_port(NaiveGroups::Group& group, const Sight& row) {
+  if (!world.grouping->ephemeral.contains(row.shown.local_port)) return;
+  const std::uint32_t in_use =
+      ++ports[{row.local, row.remote, row.shown.remote_port, row.shown.ipv6}];
+  group.running.ephemeral_ports = std::max(group.running.ephemeral_ports, in_use);
+}
+
+void NaiveTracker::add_row(const Sight& row) {
+  std::uint32_t& states = dump_states[static_cast<std::size_t>(row.shown.state)];
+  if (row.shown.state == TcpState::kListen) {
+    ++states;
+    return;
+  }
+  const bool out = is_excluded(excluded_now, row);
+  if (row.shown.time_wait || !row.shown.has_info) {
+    if (out) return;
+    ++states;
+    const Direction d = direction(row);
+    NaiveGroups::Group& group = *world.groups.find_or_add(key(row, d));
+    ++(row.shown.time_wait ? group.running.time_wait : group.running.syn_received);
+    if (d == Direction::kOutbound) use_port(group, row);
+    return;
+  }
+  const std::uint64_t cookie = row.shown.cookie;
+  if (destroyed.count(cookie) > 0) {
+    ++held_back;
+    return;
+  }
+  const auto found = known.find(cookie);
+  if (out) {
+    if (found == known.end()) return;
+    ++taken_out;
+    const Connection& c = found->second;
+    if (c.opened && !c.vanished) --c.group->stats.at_start;
+    forget(cookie);
+    return;
+  }
+  if (seen.count(cookie) > 0) return;
+  ++states;
+  if (found == known.end()) {
+    if (world.connections() >= world.max_connections) {
+      ++dump_untracked;
+      ++stats.untracked;
+      return;
+    }
+    begin(row);
+    return;
+  }
+  Connection& c = found->second;
+  if (c.seen.life != row.life) {
+    ++reused;
+    end_reused(c);
+    forget(cookie);
+    begin(row);
+    return;
+  }
+  if (!c.grouped_anew) {
+    const Direction d = c.outbound ? Direction::kOutbound : Direction::kInbound;
+    const NaiveGroups::Ref to = world.groups.find_or_add(key(row, d));
+    if (to != c.group) {
+      ++moved;
+      if (c.opened && !c.vanished) {
+        --c.group->stats.at_start;
+        ++to->stats.at_start;
+      }
+      c.group->touched = true;
+      c.group = to;
+    }
+    c.grouped_anew = true;
+  }
+  if (c.vanished) {
+    ++returned;
+    c.vanished = false;
+    if (c.opened) ++c.group->stats.opened;
+  }
+  look(c, row);
+}
+
+void NaiveTracker::begin(const Sight& row) {
+  Connection& c = known[row.shown.cookie];
+  const Direction d = direction(row);
+  c.outbound = d == Direction::kOutbound;
+  c.group = world.groups.find_or_add(key(row, d));
+  c.grouped_anew = true;
+  if (started && !is_excluded(excluded_before, row)) {
+    c.first_seen = now_seconds;
+    ++(c.outbound ? stats.attempts : stats.accepted);
+    c.seen.shown.state = row.shown.state;
+    c.seen.truth = never_seen(row.truth);
+  } else {
+    c.seen = row;
+    const bool fin = peer_closed(row.shown.state) && row.truth.received_bytes > 0;
+    c.received_payload = row.truth.received_bytes - (fin ? 1 : 0);
+    c.acked_at_rtt = row.truth.acked_bytes;
+    if (established(row.shown.state)) {
+      c.opened = true;
+      ++c.group->stats.at_start;
+    }
+  }
+  look(c, row);
+}
+
+void NaiveTracker::look(Connection& c, const Sight& row) {
+  NaiveGroups::Group& group = *c.group;
+  seen.insert(row.shown.cookie);
+  c.missed = false;
+  const TcpState state = row.shown.state;
+  if (state != c.seen.shown.state) c.close_wait_since.reset();
+  const bool was_open = c.opened;
+  if (!c.opened && established(state)) {
+    c.opened = true;
+    ++group.stats.opened;
+  }
+  // The last byte of an open connection counts only if it was there at the look before.
+  const std::uint64_t received = row.truth.received_bytes;
+  const bool may_be_fin = peer_closed(state) || received != c.seen.truth.received_bytes;
+  count(c, row, received - (may_be_fin && received > 0 ? 1 : 0), was_open);
+
+  group.running.send_queue_bytes += row.shown.send_queue;
+  group.running.receive_queue_bytes += row.shown.receive_queue;
+  if (c.outbound) use_port(group, row);
+  if (state != TcpState::kCloseWait) return;
+  if (!c.close_wait_since) {
+    c.close_wait_since = now_seconds - row.shown.info.last_ack_received_ms / 1000;
+  }
+  const auto age = static_cast<std::uint32_t>(now_seconds - *c.close_wait_since);
+  group.running.close_wait_oldest = std::max(group.running.close_wait_oldest, age);
+  if (std::chrono::seconds(age) >= world.close_wait_threshold) ++group.running.close_wait_old;
+}
+
+void NaiveTracker::count(Connection& c, const Sight& now, std::uint64_t payload, bool was_open) {
+  GroupStats& g = c.group->stats;
+  const Truth& before = c.seen.truth;
+  const Truth& t = now.truth;
+  const std::uint64_t repeated = t.retransmitted_segments - before.retransmitted_segments;
+  stats.retransmitted_segments += repeated;
+  if (!was_open && t.retransmitted_bytes == 0) g.retransmitted_syns += repeated;
+  g.sent_bytes += rise(before.sent_bytes, t.sent_bytes);
+  g.retransmitted_bytes += rise(before.retransmitted_bytes, t.retransmitted_bytes);
+  g.received_bytes += rise(c.received_payload, payload);
+  g.busy_us += rise(before.busy_us, t.busy_us);
+  g.receive_window_limited_us +=
+      rise(before.receive_window_limited_us, t.receive_window_limited_us);
+  g.send_buffer_limited_us += rise(before.send_buffer_limited_us, t.send_buffer_limited_us);
+  g.retransmitted_segments += repeated;
+  g.data_segments_sent += t.data_segments_sent - before.data_segments_sent;
+  g.spurious_retransmissions += t.spurious_retransmissions - before.spurious_retransmissions;
+  g.delivered_segments += t.delivered_segments - before.delivered_segments;
+  g.ce_marked_segments += t.ce_marked_segments - before.ce_marked_segments;
+  g.reordering_events += t.reordering_events - before.reordering_events;
+  g.retransmission_timeouts += t.retransmission_timeouts - before.retransmission_timeouts;
+  c.received_payload = payload;
+  c.seen = now;
+  if (t.acked_bytes - c.acked_at_rtt >= 2 && now.shown.info.rtt_us != 0) {
+    observe(c, now.shown.info);
+    c.acked_at_rtt = t.acked_bytes;
+  }
+}
+
+void NaiveTracker::observe(Connection& c, const TcpInfo& info) {
+  c.rtt_observed = true;
+  c.group->stats.rtt.observe(info.rtt_us);
+  const bool application_had_no_more = info.delivery_rate_flags % 2 == 1;
+  if (!application_had_no_more && info.delivery_rate > 0) {
+    c.group->stats.delivery_rate.observe(info.delivery_rate);
+  }
+}
+
+void NaiveTracker::count_final(Connection& c, const Sight& event, bool was_open) {
+  const bool got_fin = peer_closed(c.seen.shown.state) || fin_acknowledged(event, c.outbound);
+  const std::uint64_t received = event.truth.received_bytes;
+  count(c, event, received - (got_fin && received > 0 ? 1 : 0), was_open);
+  if (!c.rtt_observed && event.shown.info.rtt_us != 0) observe(c, event.shown.info);
+  if (event.shown.info.min_rtt_us != kNoRtt) {
+    c.group->stats.min_rtt.observe(event.shown.info.min_rtt_us);
+  }
+}
+
+void NaiveTracker::fail(NaiveGroups::Group& group, ConnectFailure reason) {
+  ++group.stats.failures[static_cast<std::size_t>(reason)];
+  if (reason != ConnectFailure::kAborted) ++stats.failed;
+}
+
+namespace {
+
+ConnectFailure failure_by(const Sight& event) {
+  if (event.shown.info.segs_in > 0) return ConnectFailure::kRefused;
+  return event.truth.retransmitted_segments > 0 ? ConnectFailure::kTimeout
+                                                : ConnectFailure::kAborted;
+}
+
+ConnectFailure failure_without_counters(const Sight& last) {
+  return last.truth.retransmitted_segments > 0 ? ConnectFailure::kTimeout
+                                               : ConnectFailure::kUnknown;
+}
+
+std::size_t end_by(const Sight& event, bool outbound) {
+  ConnectionEnd end = ConnectionEnd::kReset;
+  if (event.shown.remote_port == 0) {
+    end = ConnectionEnd::kAborted;
+  } else if (fin_acknowledged(event, outbound)) {
+    end = ConnectionEnd::kOrderly;
+  } else if (event.shown.info.retransmits > 0 || event.shown.info.probes > 0) {
+    end = ConnectionEnd::kTimeout;
+  }
+  return static_cast<std::size_t>(end);
+}
+
+}  // namespace
+
+void NaiveTracker::end_reused(Connection& c) {
+  if (!c.opened) fail(*c.group, failure_without_counters(c.seen));
+  if (c.opened && !c.vanished) {
+    ++stats.closes_without_counters;
+    ++c.group->stats.closed[static_cast<std::size_t>(ConnectionEnd::kAborted)];
+  }
+}
+
+void NaiveTracker::add_event(const Sight& event) {
+  if (dumping) destroyed.insert(event.shown.cookie);
+  const auto found = known.find(event.shown.cookie);
+  if (found != known.end()) {
+    ++stats.events;
+    finish_known(found->second, event);
+    return;
+  }
+  const bool nobodys = event.shown.remote_port == 0 && event.remote.is_any();
+  if (!started || nobodys || left_out(event)) return;
+  ++stats.events;
+  finish_unknown(event);
+}
+
+void NaiveTracker::finish_known(Connection& c, const Sight& event) {
+  const bool cleared = event.shown.remote_port == 0;
+  if (!cleared && c.seen.life != event.life) {
+    ++reused;
+    end_reused(c);
+    forget(event.shown.cookie);
+    if (!left_out(event)) finish_unknown(event);
+    return;
+  }
+  GroupStats& g = c.group->stats;
+  const bool was_open = c.opened;
+  if (!c.opened && was_established(event)) {
+    c.opened = true;
+    ++g.opened;
+  }
+  if (!c.opened) fail(*c.group, cleared ? failure_without_counters(c.seen) : failure_by(event));
+  if (c.opened && cleared) ++stats.closes_without_counters;
+  if (!cleared) count_final(c, event, was_open);
+  if (c.vanished) ++stats.late_events;
+  const bool counted = c.vanished && was_open;
+  if (c.opened && !counted) ++g.closed[end_by(event, c.outbound)];
+  forget(event.shown.cookie);
+}
+
+// Born and died between two dumps.
+void NaiveTracker::finish_unknown(const Sight& event) {
+  const bool cleared = event.shown.remote_port == 0;
+  Connection c;
+  const Direction d = direction(event);
+  c.outbound = d == Direction::kOutbound;
+  c.group = world.groups.find_or_add(key(event, d));
+  GroupStats& g = c.group->stats;
+  ++(c.outbound ? stats.attempts : stats.accepted);
+  c.seen.truth = never_seen(event.truth);
+  if (c.outbound && !was_established(event)) {
+    fail(*c.group, cleared ? ConnectFailure::kUnknown : failure_by(event));
+    count(c, event, event.truth.received_bytes, false);
+    return;
+  }
+  ++g.opened;
+  ++g.closed[end_by(event, c.outbound)];
+  if (cleared) {
+    ++stats.closes_without_counters;
+  } else {
+    count_final(c, event, false);
+  }
+}
+
+}  // namespace tcpvitals::testing
