@@ -332,7 +332,9 @@ void Sampler::add_namespace(NamespaceChange change) {
                                        std::move(*change.sockets));
   space->inode = change.id;
   space->nsid = change.nsid;
-  if (!options_.config.excludes.empty() && !reconfiguring_) {
+  if (reconfiguring_) {
+    space->tracker.regroup({}, options_.config.excludes);  // the kernel excludes nothing yet
+  } else if (!options_.config.excludes.empty()) {
     auto excluded = space->dump_socket->exclude(options_.config.excludes);
     if (!excluded)
       log_error("netns", {{"netns", space->name}, {"error", excluded.error().message}});

@@ -728,6 +728,7 @@ class Simulation {
   }
 
   void remove_space(std::size_t which) {
+    spaces_[which]->tracker->end_all();
     gone_ += spaces_[which]->tracker->stats();
     spaces_[which]->tracker.reset();
     note(spaces_[which]->naive);
