@@ -18,12 +18,6 @@
 #include "base/fd.h"
 
 namespace tcpvitals::bench {
-namespace {
-
-constexpr std::size_t kHolders = 6;  // the last one is IPv6
-constexpr std::size_t kFirstPort = 20001;
-
-}  // namespace
 
 void enter_new_network() {
   if (::unshare(CLONE_NEWNET) < 0 && ::unshare(CLONE_NEWUSER | CLONE_NEWNET) < 0) {
@@ -42,12 +36,12 @@ std::string program_directory() {
 }
 
 HeldConnections::HeldConnections(std::size_t connections) {
-  for (std::size_t i = 0; i < kHolders; ++i) {
-    const std::size_t share = connections * (i + 1) / kHolders - connections * i / kHolders;
+  for (std::size_t i = 0; i < kHeldPorts; ++i) {
+    const std::size_t share = connections * (i + 1) / kHeldPorts - connections * i / kHeldPorts;
     holders_.emplace_back(
         std::vector<std::string>{program_directory() + "/tcp_load", "hold", "--address",
-                                 i + 1 == kHolders ? "::1" : "127.0.0.1", "--port",
-                                 std::to_string(kFirstPort + i), "--connections",
+                                 i + 1 == kHeldPorts ? "::1" : "127.0.0.1", "--port",
+                                 std::to_string(kFirstHeldPort + i), "--connections",
                                  std::to_string(share), "--seconds", "180"},
         Child::Output::kRead);
   }

@@ -18,8 +18,11 @@ void enter_new_network();
 // Directory of this program, where the others of its build are.
 std::string program_directory();
 
-// Idle connections over loopback, both ends held by processes of at most 20,000 descriptors, a
-// sixth of them IPv6. The same ports whatever `connections` is. Closed with the object.
+// Idle connections over loopback, both ends held by processes of at most 20,000 descriptors. As
+// many to each of the ports, whatever their number; the last port's are IPv6. Closed with the
+// object.
+inline constexpr std::uint16_t kFirstHeldPort = 20001;
+inline constexpr std::uint16_t kHeldPorts = 10;
 class HeldConnections {
  public:
   explicit HeldConnections(std::size_t connections);
