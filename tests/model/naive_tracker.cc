@@ -166,7 +166,14 @@ std::size_t NaiveTracker::tracked() const {
 
 Direction NaiveTracker::direction(const Sight& sight) const {
   if (sight.shown.state == TcpState::kSynSent) return Direction::kOutbound;
-  return listening.count(sight.shown.local_port) > 0 ? Direction::kInbound : Direction::kOutbound;
+  if (listening.count(sight.shown.local_port) > 0) return Direction::kInbound;
+  // Between a service's port and an ephemeral one, the service listened. A port that was withheld
+  // is taken for what the other is not.
+  const PortRange& ephemeral = world.grouping->ephemeral;
+  const bool from_service = !ephemeral.contains(sight.shown.local_port);
+  const bool to_ephemeral =
+      sight.shown.remote_port == 0 ? from_service : ephemeral.contains(sight.shown.remote_port);
+  return from_service && to_ephemeral ? Direction::kInbound : Direction::kOutbound;
 }
 
 NaiveGroups::Key NaiveTracker::key(const Sight& sight, Direction direction) const {
@@ -395,16 +402,17 @@ void NaiveTracker::count(Connection& c, const Sight& now, std::uint64_t payload,
   c.received_payload = payload;
   c.seen = now;
   if (t.acked_bytes - c.acked_at_rtt >= 2 && now.shown.info.rtt_us != 0) {
-    observe(c, now.shown.info);
+    observe(c, now);
     c.acked_at_rtt = t.acked_bytes;
   }
 }
 
-void NaiveTracker::observe(Connection& c, const TcpInfo& info) {
+void NaiveTracker::observe(Connection& c, const Sight& now) {
+  const TcpInfo& info = now.shown.info;
   c.rtt_observed = true;
   c.group->stats.rtt.observe(info.rtt_us);
   const bool application_had_no_more = info.delivery_rate_flags % 2 == 1;
-  if (!application_had_no_more && info.delivery_rate > 0) {
+  if (!application_had_no_more && info.delivery_rate > 0 && !fin_acknowledged(now, c.outbound)) {
     c.group->stats.delivery_rate.observe(info.delivery_rate);
   }
 }
@@ -413,7 +421,7 @@ void NaiveTracker::count_final(Connection& c, const Sight& event, bool was_open)
   const bool got_fin = peer_closed(c.seen.shown.state) || fin_acknowledged(event, c.outbound);
   const std::uint64_t received = event.truth.received_bytes;
   count(c, event, received - (got_fin && received > 0 ? 1 : 0), was_open);
-  if (!c.rtt_observed && event.shown.info.rtt_us != 0) observe(c, event.shown.info);
+  if (!c.rtt_observed && event.shown.info.rtt_us != 0) observe(c, event);
   if (event.shown.info.min_rtt_us != kNoRtt) {
     c.group->stats.min_rtt.observe(event.shown.info.min_rtt_us);
   }
@@ -443,7 +451,7 @@ std::size_t end_by(const Sight& event, bool outbound) {
     end = ConnectionEnd::kAborted;
   } else if (fin_acknowledged(event, outbound)) {
     end = ConnectionEnd::kOrderly;
-  } else if (event.shown.info.retransmits > 0 || event.shown.info.probes > 0) {
+  } else if (event.shown.info.retransmits > 1 || event.shown.info.probes > 1) {
     end = ConnectionEnd::kTimeout;
   }
   return static_cast<std::size_t>(end);

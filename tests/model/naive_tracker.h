@@ -149,7 +149,7 @@ class NaiveTracker {
   void look(Connection& c, const Sight& row);
   void count(Connection& c, const Sight& now, std::uint64_t payload, bool was_open);
   void count_final(Connection& c, const Sight& event, bool was_open);
-  void observe(Connection& c, const TcpInfo& info);
+  void observe(Connection& c, const Sight& now);
   void use_port(NaiveGroups::Group& group, const Sight& row);
   void end_reused(Connection& c);
   void finish_known(Connection& c, const Sight& event);

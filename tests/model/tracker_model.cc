@@ -440,8 +440,8 @@ class Simulation {
       } else if (one_in(2)) {
         acknowledge_all(s, true);
       } else if (one_in(2)) {
-        info.retransmits = static_cast<std::uint8_t>(below(2));
-        info.probes = static_cast<std::uint8_t>(below(2));
+        info.retransmits = static_cast<std::uint8_t>(below(3));
+        info.probes = static_cast<std::uint8_t>(below(3));
       }
     }
     Sight event = s.sight;
