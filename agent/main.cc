@@ -133,6 +133,9 @@ int run(const Options& options, const Config& config) {
   auto http = HttpServer::start(http_options(options, *collectors, server.get(), reloader), scrape);
   if (!http) return refuse("--web.listen-address: " + http.error().message + kOtherPort);
 
+  if (!options.config_file.empty()) {
+    log_info("configuration", {{"file", options.config_file}, {"has", summary(config)}});
+  }
   const std::string base = "http://" + to_string((*http)->endpoint());
   log_info("metrics", {{"url", base + options.metrics_path}});
   log_info("page", {{"url", base + "/"}});
