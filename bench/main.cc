@@ -4,11 +4,13 @@
 
 #include <cstdio>
 
+#include "base/log.h"
 #include "bench/benches.h"
 
 int main() {
   using namespace tcpvitals::bench;
   ::alarm(175);
+  tcpvitals::configure_log(tcpvitals::LogLevel::kError, tcpvitals::LogFormat::kLogfmt);
   std::setvbuf(stdout, nullptr, _IOLBF, 0);
   bench_sockets();
   bench_events();

@@ -14,13 +14,13 @@ std::vector<double> column(const Contender& c, double Cost::*what) {
   return values;
 }
 
+}  // namespace
+
 double median(std::vector<double> values) {
   const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
   std::nth_element(values.begin(), middle, values.end());
   return *middle;
 }
-
-}  // namespace
 
 void run_rounds(std::vector<Contender>& contenders, int rounds) {
   for (int i = 0; i < rounds; ++i) {

@@ -21,6 +21,8 @@ struct Contender {
 // Rounds of A B C, A B C ...: what else the machine does falls on all alike.
 void run_rounds(std::vector<Contender>& contenders, int rounds);
 
+double median(std::vector<double> values);
+
 // The lowest of the rounds: what else the machine does can only add.
 double best(const Contender& c, double Cost::*what);
 

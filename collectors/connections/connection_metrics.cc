@@ -297,6 +297,10 @@ constexpr MetricDesc kEventsLost{"tcpvitals_connection_events_lost_total",
 constexpr MetricDesc kOverruns{
     "tcpvitals_event_overruns_total", kCounter,
     "Times that the event buffer was found to have overflowed (ENOBUFS)."};
+constexpr MetricDesc kEventPause{
+    "tcpvitals_event_pause_seconds", kGauge,
+    "Longest time during the last sample in which events were not looked for: so long may one have "
+    "waited in the buffer."};
 constexpr MetricDesc kEventBuffer{"tcpvitals_event_buffer_bytes", kGauge,
                                   "Size of the event buffer, as the kernel granted it."};
 constexpr MetricDesc kVanished{"tcpvitals_connections_vanished_total", kCounter,
@@ -373,6 +377,7 @@ constexpr MetricDesc kOthers[] = {kClosed,
                                   kEventsLost,
                                   kOverruns,
                                   kEventBuffer,
+                                  kEventPause,
                                   kVanished,
                                   kLateEvents,
                                   kWithoutCounters,
@@ -593,6 +598,7 @@ void emit_own(Sink& sink, const Snapshot& s) {
   sink.add(kEventsLost, to_double(s.events_lost));
   sink.add(kOverruns, to_double(s.event_overruns));
   sink.add(kEventBuffer, to_double(s.event_buffer_bytes));
+  sink.add(kEventPause, s.longest_event_pause_seconds);
   sink.add(kVanished, to_double(s.tracker.vanished));
   sink.add(kLateEvents, to_double(s.tracker.late_events));
   sink.add(kWithoutCounters, to_double(s.tracker.closes_without_counters));

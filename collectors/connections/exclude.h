@@ -34,8 +34,8 @@ struct ExcludePrograms {
 };
 
 // Fails if the programs would be longer than the kernel takes: from 500 IPv4 prefixes, 300 of IPv6,
-// or 500 ranges of ports; of a mixture, in proportion. Prefixes are a decision tree: hundreds cost a
-// dump as much as ten. Port ranges are tried one by one: 10 ns each, for every socket.
+// or 500 ranges of ports; of a mixture, in proportion. Prefixes are a decision tree: hundreds cost
+// a dump as much as ten. Port ranges are tried one by one: 10 ns each, for every socket.
 Result<ExcludePrograms> compile_excludes(const Excludes& excludes);
 
 }  // namespace tcpvitals

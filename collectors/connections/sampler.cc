@@ -191,6 +191,9 @@ void Sampler::wait() {
 }
 
 void Sampler::read_events() {
+  const TimePoint now = Clock::now();
+  if (dumping_) longest_pause_ = std::max(longest_pause_, now - last_events_);
+  last_events_ = now;
   for (;;) {
     auto received = events_->receive();
     if (!received) {
@@ -433,6 +436,7 @@ void Sampler::start_sample() {
   dump_start_ = Clock::now();
   dump_start_cpu_ = thread_cpu_seconds();
   dump_bytes_ = 0;
+  longest_pause_ = {};
   resync_ = false;
   miss_ends_ = std::exchange(events_lost_, false);
   dumping_ = true;
@@ -530,6 +534,7 @@ void Sampler::end_sample() {
   last_.dump_seconds = seconds(now - dump_start_);
   last_.dump_cpu_seconds = cpu;
   last_.dump_bytes = dump_bytes_;
+  last_.longest_event_pause_seconds = seconds(longest_pause_);
   ++last_.dumps;
   if (reconfiguring_) end_reconfiguration();
   log_features();

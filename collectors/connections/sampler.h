@@ -194,8 +194,10 @@ class Sampler {
   TimePoint dump_progress_{};
   double dump_start_cpu_ = 0;
   std::uint64_t dump_bytes_ = 0;
-  TimePoint next_dump_{};    // by the budget
-  TimePoint next_resync_{};  // likewise, for those that nobody asked for
+  TimePoint last_events_{};          // when they were looked for
+  Clock::duration longest_pause_{};  // between two looks, in the running sample
+  TimePoint next_dump_{};            // by the budget
+  TimePoint next_resync_{};          // likewise, for those that nobody asked for
   std::uint64_t event_overruns_ = 0;
   std::uint64_t event_failures_ = 0;    // datagrams that could not be read
   std::optional<Error> event_error_;    // since the last answer

@@ -69,8 +69,9 @@ struct Snapshot {
   TimePoint dump_end;  // of the last complete dump: what is not a counter is as old as this
   double dump_seconds = 0;
   double dump_cpu_seconds = 0;
-  std::uint64_t dump_bytes = 0;  // netlink bytes of the last complete dump
-  std::uint64_t dumps = 0;       // complete ones, ever
+  std::uint64_t dump_bytes = 0;            // netlink bytes of the last complete dump
+  std::uint64_t dumps = 0;                 // complete ones, ever
+  double longest_event_pause_seconds = 0;  // in which events were not looked for, during it
 
   ConnectionsConfig config;
   PortRange ephemeral;

@@ -37,6 +37,7 @@ const std::set<std::string> kTimings{
     "tcpvitals_sample_age_seconds",
     "tcpvitals_sample_duration_seconds",
     "tcpvitals_sampler_cpu_seconds_total",
+    "tcpvitals_event_pause_seconds",
     "tcpvitals_response_bytes",
     "tcpvitals_samples_total",
     "tcpvitals_tracker_bytes",
