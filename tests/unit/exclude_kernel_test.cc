@@ -132,7 +132,8 @@ Excludes peers(std::initializer_list<const char*> prefixes) {
   return excludes;
 }
 
-std::vector<Excludes> cases(const Sockets& sockets) {
+// With up to `most` prefixes.
+std::vector<Excludes> cases(const Sockets& sockets, std::size_t most) {
   std::vector<Excludes> all{{},
                             {.loopback = true},
                             peers({"127.0.0.2"}),
@@ -149,7 +150,7 @@ std::vector<Excludes> cases(const Sockets& sockets) {
     all.push_back({.ports = {{port, port}}, .peers = peers({"127.0.0.3"}).peers});
   }
   // Many that match nothing around one that does.
-  for (const std::size_t n : {100U, 480U}) {
+  for (const std::size_t n : {std::size_t{100}, most}) {
     Excludes many;
     for (std::size_t i = 0; i < n; ++i) {
       const std::string octets = std::to_string(i / 256) + "." + std::to_string(i % 256);
@@ -185,7 +186,7 @@ TEST_CASE("the kernel leaves out of a dump what is excluded, and nothing else") 
   REQUIRE(found(all, ours).size() == wanted);
 
   std::set<std::size_t> sizes;
-  for (const Excludes& excludes : cases(sockets)) {
+  for (const Excludes& excludes : cases(sockets, 480)) {
     CAPTURE(excludes.peers.size());
     CAPTURE(excludes.ports.size());
     REQUIRE(diag.dump->exclude(excludes).ok());
@@ -222,11 +223,13 @@ TEST_CASE("excludes outlive a dump that broke off, and one that fails changes no
 TEST_CASE("the kernel sends no event of what is excluded, and every other one") {
   const DiagSockets reference = open_sockets();
   const DiagSockets diag = open_sockets();
-  const std::size_t number_of_cases = cases(Sockets()).size();
+  // Where net.core.optmem_max is 20 KiB, as it long was, no more than these fit.
+  constexpr std::size_t kMost = 150;
+  const std::size_t number_of_cases = cases(Sockets(), kMost).size();
   std::set<std::size_t> sizes;
   for (std::size_t i = 0; i < number_of_cases; ++i) {
     Sockets sockets;
-    const Excludes excludes = cases(sockets)[i];
+    const Excludes excludes = cases(sockets, kMost)[i];
     CAPTURE(i);
     REQUIRE(diag.events->exclude(excludes).ok());
     const auto ends = cookies(sockets.ends);
