@@ -652,10 +652,10 @@ Snapshot::Namespace Sampler::Space::report(const Grouping& grouping) const {
   Snapshot::Namespace report;
   if (grouping.by.netns) report.netns = name;
   report.states = tracker.host_states();
-  for (Listener& listener : listeners.open()) {
+  for (const Listener& listener : listeners.open()) {
     const PortLabel label = grouping.port_label(listener.endpoint.port);
     std::string port = grouping.port_text(label == kPortEphemeral ? listener.endpoint.port : label);
-    report.listeners.push_back({std::move(listener), std::move(port)});
+    report.listeners.push_back({listener, std::move(port)});
   }
   report.tracker = tracker.stats();
   const auto now = totals_at_start ? read_totals(name) : std::nullopt;
