@@ -15,6 +15,8 @@ export interface Case {
 
 const kGroup = `direction="inbound",port="443",peer="public"`;
 const kGroupLabels = { direction: "inbound", port: "443", peer: "public" };
+const kOutbound = `direction="outbound",port="5432",peer="private"`;
+const kOutboundLabels = { direction: "outbound", port: "5432", peer: "private" };
 const kListener = `address="0.0.0.0",port="443"`;
 const kListenerLabels = { address: "0.0.0.0", port: "443" };
 
@@ -31,6 +33,27 @@ const handshakes = (active: string, passive: string, repeated: string): Record<s
   'tcp_host_connections_opened_total{by="passive"}': passive,
   tcp_host_syn_retransmits_total: repeated,
 });
+// Found full on listeners of two namespaces, where only one drops.
+const fullQueues = (full: string): Record<string, string> => ({
+  [`tcp_listener_queue_full_total{${kListener},netns="host"}`]: full,
+  [`tcp_listener_queue_full_total{${kListener},netns="web"}`]: full,
+  'tcp_host_listen_overflows_total{netns="host"}': "0x30",
+  'tcp_host_listen_overflows_total{netns="web"}': "0+600x30",
+});
+const attempts = (opened: string, failed: Record<string, string>): Record<string, string> => ({
+  [`tcp_connections_opened_total{${kOutbound}}`]: opened,
+  ...Object.fromEntries(
+    Object.entries(failed).map(([reason, values]) => [
+      `tcp_connection_failures_total{${kOutbound},reason="${reason}"}`,
+      values,
+    ]),
+  ),
+});
+const closeWait = (labels: string, old: string): Record<string, string> => ({
+  [`tcp_close_wait_old_connections{${labels}}`]: old,
+});
+const ports = (labels: string, used: number, most: number): Record<string, string> =>
+  share(`tcp_ephemeral_ports_used{${labels}}`, used, "tcp_ephemeral_ports_limit", most);
 const queue = (peak: number, limit: number): Record<string, string> => ({
   [`tcp_listener_queue_peak{${kListener}}`]: `${peak}x30`,
   [`tcp_listener_queue_limit{${kListener}}`]: `${limit}x30`,
@@ -64,7 +87,7 @@ const collector = (success: number, available: number): Record<string, string> =
 });
 
 const beyond = (count: string): string =>
-  `db1 has more series, groups or connections than it may; the last count beyond is ${count}.`;
+  `db1 has more series, groups, cgroups, namespaces or connections than it may; the last count beyond is ${count}.`;
 
 // Three minutes of 12 % loss, ten minutes of none, over and over.
 const kBursts = Array.from({ length: 7 }, (_, i) => `${i * 2160}+720x2 ${(i + 1) * 2160}+0x9`).join(
@@ -77,22 +100,37 @@ export const kCases: Record<string, Case[]> = {
       kind: "firing",
       series: host("0+6000x30", "0+120x30"),
       at: 20,
-      fires: { warning: "db1 retransmits 2% of the segments it sends, over 5 minutes." },
+      fires: { warning: "db1: 2% of the segments sent are sent again, over 5 minutes." },
     },
     {
       kind: "firing",
       series: host("0+6000x30", "0+480x30"),
       at: 20,
       fires: {
-        critical: "db1 retransmits 8% of the segments it sends, over 5 minutes.",
-        warning: "db1 retransmits 8% of the segments it sends, over 5 minutes.",
+        critical: "db1: 8% of the segments sent are sent again, over 5 minutes.",
+        warning: "db1: 8% of the segments sent are sent again, over 5 minutes.",
       },
     },
     {
       kind: "firing",
       series: host("0+6000x90", kBursts),
       at: 76,
-      fires: { info: "db1 retransmits 2.4% of the segments it sends, over an hour." },
+      fires: { info: "db1: 2.4% of the segments sent are sent again, over an hour." },
+    },
+    {
+      kind: "firing", // of two network namespaces, the one that loses: they are not mixed
+      series: {
+        'tcp_host_segments_sent_total{netns="host"}': "0+600000x30",
+        'tcp_host_segments_retransmitted_total{netns="host"}': "0+60x30",
+        'tcp_host_segments_sent_total{netns="web"}': "0+6000x30",
+        'tcp_host_segments_retransmitted_total{netns="web"}': "0+120x30",
+      },
+      at: 20,
+      fires: {
+        warning:
+          "db1, network namespace web: 2% of the segments sent are sent again, over 5 minutes.",
+      },
+      labels: { netns: "web" },
     },
     { kind: "quiet", series: host("0+6000x90", "0+50x90"), at: 90 },
     { kind: "idle", series: host("0+60x90", "0+30x90"), at: 90 },
@@ -106,7 +144,7 @@ export const kCases: Record<string, Case[]> = {
       at: 20,
       fires: {
         warning:
-          "10% of the data segments db1 sends to public peers on inbound port 443 are retransmissions, over 5 minutes.",
+          "db1, inbound, port 443, public peers: 10% of the data segments are retransmissions, over 5 minutes.",
       },
       labels: kGroupLabels,
     },
@@ -119,7 +157,7 @@ export const kCases: Record<string, Case[]> = {
       kind: "firing",
       series: handshakes("0+600x30", "0+600x30", "0+120x30"),
       at: 20,
-      fires: { warning: "db1 repeats 10% of its SYN and SYN-ACK segments, over 5 minutes." },
+      fires: { warning: "db1: 10% of the SYN and SYN-ACK segments are repeated, over 5 minutes." },
     },
     { kind: "quiet", series: handshakes("0+6000x30", "0+6000x30", "0+120x30"), at: 30 },
     { kind: "idle", series: handshakes("0+1x30", "0x30", "0+6x30"), at: 30 },
@@ -129,20 +167,61 @@ export const kCases: Record<string, Case[]> = {
       at: 25,
     },
   ],
+  TcpConnectFailuresHigh: [
+    {
+      kind: "firing",
+      series: attempts("0+90x30", { refused: "0+5x30", timeout: "0+5x30", aborted: "0x30" }),
+      at: 20,
+      fires: {
+        warning:
+          "db1, outbound, port 5432, private peers: 10% of the attempts to connect are refused or time out, over 5 minutes.",
+      },
+      labels: kOutboundLabels,
+    },
+    {
+      kind: "firing", // grouped by something else: each cgroup by itself
+      series: {
+        'tcp_connections_opened_total{cgroup="web.service",netns="host"}': "0x30",
+        'tcp_connection_failures_total{cgroup="web.service",netns="host",reason="refused"}':
+          "0+30x30",
+        'tcp_connections_opened_total{cgroup="db.service",netns="host"}': "0+60x30",
+        'tcp_connection_failures_total{cgroup="db.service",netns="host",reason="refused"}': "0x30",
+      },
+      at: 20,
+      fires: {
+        warning:
+          "db1, cgroup web.service, network namespace host: 100% of the attempts to connect are refused or time out, over 5 minutes.",
+      },
+      labels: { cgroup: "web.service", netns: "host" },
+    },
+    // Given up by us, or with no evidence: attempts, but no fault of the service.
+    {
+      kind: "quiet",
+      series: attempts("0+60x30", { refused: "0+2x30", aborted: "0+60x30", unknown: "0+60x30" }),
+      at: 30,
+    },
+    { kind: "idle", series: attempts("0x30", { refused: "0+6x30", timeout: "0+6x30" }), at: 30 },
+    { kind: "idle", series: attempts("70x30", { refused: "70x30", timeout: "70x30" }), at: 30 },
+    {
+      kind: "reset",
+      series: attempts("9000+60x15 0+60x15", { refused: "9000+0x15 5+0x15" }),
+      at: 25,
+    },
+  ],
   TcpListenDrops: [
     {
       kind: "firing",
       series: { tcp_host_listen_drops_total: "0+120x30" },
       at: 15,
-      fires: { warning: "db1 drops 2.0 incoming connections per second." },
+      fires: { warning: "db1: 2.0 incoming connections per second are dropped." },
     },
     {
       kind: "firing",
       series: { tcp_host_listen_drops_total: "0+600x30" },
       at: 15,
       fires: {
-        critical: "db1 drops 10.0 incoming connections per second.",
-        warning: "db1 drops 10.0 incoming connections per second.",
+        critical: "db1: 10.0 incoming connections per second are dropped.",
+        warning: "db1: 10.0 incoming connections per second are dropped.",
       },
     },
     { kind: "quiet", series: { tcp_host_listen_drops_total: "0+30x30" }, at: 30 },
@@ -156,13 +235,77 @@ export const kCases: Record<string, Case[]> = {
       at: 10,
       fires: {
         warning:
-          "The accept queue of 0.0.0.0 port 443 on db1 reaches 93.75% of its limit, every minute.",
+          "db1, 0.0.0.0 port 443: the accept queue reaches 93.75% of its limit, every minute.",
       },
       labels: kListenerLabels,
     },
+    {
+      kind: "firing",
+      series: fullQueues("0+120x30"),
+      at: 15,
+      fires: {
+        critical:
+          "db1, 0.0.0.0 port 443, network namespace web: the accept queue is found full 2.0 times per second, of ten looks.",
+      },
+      labels: { ...kListenerLabels, netns: "web" },
+    },
     { kind: "quiet", series: queue(64, 128), at: 30 },
+    { kind: "quiet", series: fullQueues("0+30x30"), at: 30 },
     { kind: "idle", series: queue(0, 128), at: 30 },
     { kind: "idle", series: queue(0, 0), at: 30 },
+    { kind: "reset", series: fullQueues("90000+0x10 40+0x20"), at: 20 },
+  ],
+  TcpCloseWaitLeak: [
+    {
+      kind: "firing",
+      series: closeWait(kOutbound, "0x5 3x25"),
+      at: 20,
+      fires: {
+        warning:
+          "db1, outbound, port 5432, private peers: connections in CLOSE_WAIT for too long: 3.",
+      },
+      labels: kOutboundLabels,
+    },
+    {
+      kind: "firing",
+      series: closeWait(`${kOutbound},cgroup="web.service",netns="host"`, "3x30"),
+      at: 20,
+      fires: {
+        warning:
+          "db1, outbound, port 5432, private peers, cgroup web.service, network namespace host: connections in CLOSE_WAIT for too long: 3.",
+      },
+      labels: { ...kOutboundLabels, cgroup: "web.service", netns: "host" },
+    },
+    { kind: "quiet", series: closeWait(kOutbound, "0x10 3x5 0x15"), at: 20 },
+    { kind: "idle", series: closeWait(kOutbound, "0x30"), at: 30 },
+  ],
+  TcpEphemeralPortsNearlyFull: [
+    {
+      kind: "firing",
+      series: ports(kOutbound, 900, 1000),
+      at: 10,
+      fires: {
+        warning:
+          "db1, outbound, port 5432, private peers: one destination takes 90% of the local ports there are for it.",
+      },
+      labels: kOutboundLabels,
+    },
+    {
+      kind: "firing", // each group against the one limit
+      series: {
+        ...ports(`${kOutbound},netns="web"`, 900, 1000),
+        ...ports(`${kOutbound},netns="host"`, 700, 1000),
+      },
+      at: 10,
+      fires: {
+        warning:
+          "db1, outbound, port 5432, private peers, network namespace web: one destination takes 90% of the local ports there are for it.",
+      },
+      labels: { ...kOutboundLabels, netns: "web" },
+    },
+    { kind: "quiet", series: ports(kOutbound, 700, 1000), at: 30 },
+    { kind: "idle", series: ports(kOutbound, 0, 1000), at: 30 },
+    { kind: "idle", series: ports(kOutbound, 0, 0), at: 30 },
   ],
   TcpConntrackNearlyFull: [
     {
@@ -227,7 +370,7 @@ export const kCases: Record<string, Case[]> = {
       kind: "firing",
       series: handshakes("0x30", "0+360000x30", "0x30"),
       at: 10,
-      fires: { warning: "db1 accepts 6000 new connections per second." },
+      fires: { warning: "db1: 6000 new connections per second are accepted." },
       labels: { by: "passive" },
     },
     { kind: "quiet", series: handshakes("0+360000x30", "0+270000x30", "0x30"), at: 30 },
@@ -293,6 +436,25 @@ export const kCases: Record<string, Case[]> = {
     },
     { kind: "quiet", series: { tcpvitals_config_last_reload_successful: "1x5 0x5 1x20" }, at: 20 },
   ],
+  TcpvitalsFeatureMissing: [
+    {
+      kind: "firing",
+      series: { 'tcpvitals_feature_available{feature="netns"}': "0x30" },
+      at: 15,
+      fires: {
+        info: "db1 groups by a label that it cannot always fill: netns is not available; the agent's log says why.",
+      },
+      labels: { feature: "netns" },
+    },
+    {
+      kind: "quiet",
+      series: {
+        'tcpvitals_feature_available{feature="cgroup_names"}': "1x30",
+        'tcpvitals_feature_available{feature="event_buffer_forced"}': "0x30",
+      },
+      at: 30,
+    },
+  ],
   TcpvitalsEventsLost: [
     {
       kind: "firing",
@@ -346,6 +508,21 @@ export const kCases: Record<string, Case[]> = {
     },
     {
       kind: "firing",
+      series: { tcpvitals_cgroups_overflowed_total: "0+10x30" },
+      at: 20,
+      fires: { warning: beyond("150") },
+    },
+    {
+      kind: "firing", // from the start: nothing increases any more
+      series: {
+        'tcpvitals_namespaces_unwatched{reason="limit"}': "36x30",
+        'tcpvitals_namespaces_unwatched{reason="unopened"}': "2x30",
+      },
+      at: 20,
+      fires: { warning: beyond("36") },
+    },
+    {
+      kind: "firing",
       series: { tcpvitals_untracked_connections: "0x10 7000x20" },
       at: 20,
       fires: { warning: beyond("7k") },
@@ -355,6 +532,9 @@ export const kCases: Record<string, Case[]> = {
       series: {
         'tcpvitals_series_dropped_total{collector="connections"}': "70x30",
         tcpvitals_groups_overflowed_total: "70x30",
+        tcpvitals_cgroups_overflowed_total: "70x30",
+        'tcpvitals_namespaces_unwatched{reason="limit"}': "0x30",
+        'tcpvitals_namespaces_unwatched{reason="unopened"}': "2x30",
         tcpvitals_untracked_connections: "0x30",
       },
       at: 30,
@@ -364,6 +544,7 @@ export const kCases: Record<string, Case[]> = {
       series: {
         'tcpvitals_series_dropped_total{collector="connections"}': "70x10 0x20",
         tcpvitals_groups_overflowed_total: "70x10 0x20",
+        tcpvitals_cgroups_overflowed_total: "70x10 0x20",
       },
       at: 15,
     },

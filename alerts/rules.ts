@@ -45,8 +45,26 @@ const kUp = `up{job=~"(.*/)?tcpvitals"}`;
 // Segments per second below which a ratio says more about chance than about the network.
 const kTrafficFloor = 10;
 
-// Labels that tell groups of one host apart; what remains belongs to the host.
+// Attempts to connect per second below which a share of them says nothing: sixty in five minutes.
+const kAttemptFloor = 0.2;
+
+// Labels that tell groups of one host apart, but for the peer's.
 const kPlace = "direction, port, cgroup, netns";
+
+// Whom a description is about. A label that the configuration does not group by is not there.
+const ifThere = (label: string, text: string): string =>
+  `{{ with $labels.${label} }}${text}{{ end }}`;
+const kNamespace = ifThere("netns", ", network namespace {{ . }}");
+const kHost = `{{ $labels.instance }}${kNamespace}`;
+const kGroup = [
+  "{{ $labels.instance }}",
+  ifThere("direction", ", {{ . }}"),
+  ifThere("port", ", port {{ . }}"),
+  ifThere("peer", ", {{ . }} peers"),
+  ifThere("cgroup", ", cgroup {{ . }}"),
+  kNamespace,
+].join("");
+const kListener = `{{ $labels.instance }}, {{ $labels.address }} port {{ $labels.port }}${kNamespace}`;
 
 export function ruleGroups(runbooks: string = kRunbooks): RuleGroup[] {
   const alert = (name: string, severity: Severity, rule: AlertText): AlertRule => ({
@@ -97,6 +115,13 @@ rate(tcp_host_segments_sent_total[${window}]) > ${kTrafficFloor}`;
 /
 (rate(tcp_data_segments_sent_total[${window}]) > 0)`,
         })),
+        // Ends in a connection or in a failure; inbound groups have no failures, so they have no sample.
+        {
+          record: "group:tcp_connect_attempts:rate5m",
+          expr: `rate(tcp_connections_opened_total[5m])
++
+sum without (reason) (rate(tcp_connection_failures_total[5m]))`,
+        },
         { record: "tcp_retrans", expr: "host:tcp_retransmits:ratio_rate5m" },
         // The median per peer group: loopback's microseconds must not hide the internet's.
         {
@@ -108,21 +133,21 @@ rate(tcp_host_segments_sent_total[${window}]) > ${kTrafficFloor}`;
           for: "5m",
           summary: "More than 5 % of TCP segments are retransmitted.",
           description:
-            "{{ $labels.instance }} retransmits {{ $value | humanizePercentage }} of the segments it sends, over 5 minutes.",
+            `${kHost}: {{ $value | humanizePercentage }} of the segments sent are sent again, over 5 minutes.`,
         }),
         alert("TcpRetransmitsHigh", "warning", {
           expr: hostRetransmits("5m", 0.01),
           for: "10m",
           summary: "More than 1 % of TCP segments are retransmitted.",
           description:
-            "{{ $labels.instance }} retransmits {{ $value | humanizePercentage }} of the segments it sends, over 5 minutes.",
+            `${kHost}: {{ $value | humanizePercentage }} of the segments sent are sent again, over 5 minutes.`,
         }),
         alert("TcpRetransmitsHigh", "info", {
           expr: hostRetransmits("1h", 0.01),
           for: "30m",
           summary: "More than 1 % of TCP segments are retransmitted, on and off, for over an hour.",
           description:
-            "{{ $labels.instance }} retransmits {{ $value | humanizePercentage }} of the segments it sends, over an hour.",
+            `${kHost}: {{ $value | humanizePercentage }} of the segments sent are sent again, over an hour.`,
         }),
         alert("TcpGroupRetransmitsHigh", "warning", {
           expr: `group:tcp_retransmits:ratio_rate5m > 0.05
@@ -130,8 +155,7 @@ and
 rate(tcp_data_segments_sent_total[5m]) > ${kTrafficFloor}`,
           for: "10m",
           summary: "More than 5 % of one service's data segments are retransmitted.",
-          description:
-            "{{ $value | humanizePercentage }} of the data segments {{ $labels.instance }} sends to {{ $labels.peer }} peers on {{ $labels.direction }} port {{ $labels.port }} are retransmissions, over 5 minutes.",
+          description: `${kGroup}: {{ $value | humanizePercentage }} of the data segments are retransmissions, over 5 minutes.`,
         }),
         alert("TcpSynRetransmitsHigh", "warning", {
           expr: `rate(tcp_host_syn_retransmits_total[5m])
@@ -141,8 +165,15 @@ and
 rate(tcp_host_syn_retransmits_total[5m]) > 1`,
           for: "10m",
           summary: "Handshakes must be repeated: connections open late or not at all.",
-          description:
-            "{{ $labels.instance }} repeats {{ $value | humanizePercentage }} of its SYN and SYN-ACK segments, over 5 minutes.",
+          description: `${kHost}: {{ $value | humanizePercentage }} of the SYN and SYN-ACK segments are repeated, over 5 minutes.`,
+        }),
+        alert("TcpConnectFailuresHigh", "warning", {
+          expr: `sum without (reason) (rate(tcp_connection_failures_total{reason=~"refused|timeout"}[5m]))
+/
+(group:tcp_connect_attempts:rate5m > ${kAttemptFloor}) > 0.05`,
+          for: "10m",
+          summary: "More than 5 % of the attempts to connect to one service are refused or time out.",
+          description: `${kGroup}: {{ $value | humanizePercentage }} of the attempts to connect are refused or time out, over 5 minutes.`,
         }),
       ],
     },
@@ -153,15 +184,36 @@ rate(tcp_host_syn_retransmits_total[5m]) > 1`,
           expr: `rate(tcp_host_listen_drops_total[5m]) > ${limit}`,
           for: "5m",
           summary: "Listeners drop incoming connections.",
-          description:
-            '{{ $labels.instance }} drops {{ $value | printf "%.1f" }} incoming connections per second.',
+          description: `${kHost}: {{ $value | printf "%.1f" }} incoming connections per second are dropped.`,
         })),
+        // Looked at ten times a second: full for a tenth of the time, and the kernel did drop.
+        alert("TcpListenQueueNearlyFull", "critical", {
+          expr: `rate(tcp_listener_queue_full_total[5m]) > 1
+and on (job, instance, netns)
+rate(tcp_host_listen_overflows_total[5m]) > 0`,
+          for: "5m",
+          summary: "An accept queue is full: the kernel drops connections to it.",
+          description: `${kListener}: the accept queue is found full {{ $value | printf "%.1f" }} times per second, of ten looks.`,
+        }),
         alert("TcpListenQueueNearlyFull", "warning", {
           expr: nearlyFull("tcp_listener_queue_peak", "tcp_listener_queue_limit", 0.8),
           for: "5m",
           summary: "An accept queue is nearly full: the server does not accept fast enough.",
-          description:
-            "The accept queue of {{ $labels.address }} port {{ $labels.port }} on {{ $labels.instance }} reaches {{ $value | humanizePercentage }} of its limit, every minute.",
+          description: `${kListener}: the accept queue reaches {{ $value | humanizePercentage }} of its limit, every minute.`,
+        }),
+        alert("TcpCloseWaitLeak", "warning", {
+          expr: "tcp_close_wait_old_connections > 0",
+          for: "10m",
+          summary: "A program does not close connections that its peers have closed.",
+          description: `${kGroup}: connections in CLOSE_WAIT for too long: {{ $value }}.`,
+        }),
+        alert("TcpEphemeralPortsNearlyFull", "warning", {
+          expr: `tcp_ephemeral_ports_used
+/ ignoring (peer, ${kPlace}) group_left ()
+(tcp_ephemeral_ports_limit > 0) > 0.8`,
+          for: "5m",
+          summary: "Local ports for one destination run out; beyond them connects fail.",
+          description: `${kGroup}: one destination takes {{ $value | humanizePercentage }} of the local ports there are for it.`,
         }),
         ...tiers("TcpConntrackNearlyFull", { critical: 0.9, warning: 0.75 }, (share) => ({
           expr: nearlyFull("tcp_conntrack_count", "tcp_conntrack_limit", share),
@@ -203,8 +255,7 @@ tcp_host_memory_limit_bytes{threshold="pressure"}`,
           for: "1m",
           summary:
             "More than 5000 new connections per second arrive: a flood, or time to scale out.",
-          description:
-            '{{ $labels.instance }} accepts {{ $value | printf "%.0f" }} new connections per second.',
+          description: `${kHost}: {{ $value | printf "%.0f" }} new connections per second are accepted.`,
         }),
         alert("TcpServerCapacityHigh", "warning", {
           expr: nearlyFull("tcp_server_connections", "tcp_server_connections_limit", 0.8),
@@ -245,6 +296,14 @@ tcp_host_memory_limit_bytes{threshold="pressure"}`,
           description:
             "{{ $labels.instance }} refused its configuration file when it was last told to read it; the agent's log says why.",
         }),
+        // The event buffer works without privilege, only smaller; these two are missed by who asked for them.
+        alert("TcpvitalsFeatureMissing", "info", {
+          expr: `tcpvitals_feature_available{feature=~"cgroup_names|netns"} == 0`,
+          for: "10m",
+          summary: "The agent may not do what its configuration asks of it.",
+          description:
+            "{{ $labels.instance }} groups by a label that it cannot always fill: {{ $labels.feature }} is not available; the agent's log says why.",
+        }),
         alert("TcpvitalsEventsLost", "warning", {
           expr: `increase(tcpvitals_connection_events_lost_total[15m]) > 0
 or
@@ -258,10 +317,14 @@ increase(tcpvitals_event_overruns_total[15m]) > 0`,
 or
 increase(tcpvitals_groups_overflowed_total[15m]) > 0
 or
+increase(tcpvitals_cgroups_overflowed_total[15m]) > 0
+or
+sum without (reason) (tcpvitals_namespaces_unwatched{reason="limit"}) > 0
+or
 tcpvitals_untracked_connections > 0`,
-          summary: "The agent reached one of its limits: it left series out or merged groups.",
+          summary: "The agent reached one of its limits: it merged groups or left something out.",
           description:
-            "{{ $labels.instance }} has more series, groups or connections than it may; the last count beyond is {{ $value | humanize }}.",
+            "{{ $labels.instance }} has more series, groups, cgroups, namespaces or connections than it may; the last count beyond is {{ $value | humanize }}.",
         }),
       ],
     },
