@@ -115,7 +115,7 @@ rate(tcp_host_segments_sent_total[${window}]) > ${kTrafficFloor}`;
 /
 (rate(tcp_data_segments_sent_total[${window}]) > 0)`,
         })),
-        // Ends in a connection or in a failure; inbound groups have no failures, so they have no sample.
+        // Each ends in a connection or a failure; inbound groups have no failures and no sample.
         {
           record: "group:tcp_connect_attempts:rate5m",
           expr: `rate(tcp_connections_opened_total[5m])
@@ -296,7 +296,7 @@ tcp_host_memory_limit_bytes{threshold="pressure"}`,
           description:
             "{{ $labels.instance }} refused its configuration file when it was last told to read it; the agent's log says why.",
         }),
-        // The event buffer works without privilege, only smaller; these two are missed by who asked for them.
+        // Without its privilege the event buffer is only smaller; these two were asked for.
         alert("TcpvitalsFeatureMissing", "info", {
           expr: `tcpvitals_feature_available{feature=~"cgroup_names|netns"} == 0`,
           for: "10m",

@@ -18,8 +18,9 @@ import {
   units,
 } from "./panels.js";
 
-const kGroup = "direction, port, peer";
-const kGroupLegend = "{{direction}} {{port}} {{peer}}";
+// All that a group can have; what the configuration does not group by stays empty.
+const kGroup = "direction, port, peer, cgroup, netns";
+const kGroupLegend = "{{direction}} {{port}} {{peer}} {{cgroup}} {{netns}}";
 
 // The thresholds of TcpRetransmitsHigh.
 const kRetransmitLimits: Limit[] = [
@@ -33,6 +34,10 @@ const hostRetransmits = (by: string): string =>
   retransmits("tcp_host_segments_retransmitted_total", "tcp_host_segments_sent_total", by);
 const groupRetransmits = (by: string): string =>
   retransmits("tcp_retransmitted_segments_total", "tcp_data_segments_sent_total", by);
+
+// The part of the time with data outstanding in which it was not the network that sending waited for.
+const limited = (matchers: string): string =>
+  ratio(sum(rate("tcp_limited_seconds_total", matchers)), sum(rate("tcp_busy_seconds_total")));
 
 const now: Row = {
   title: "Now",
@@ -144,16 +149,16 @@ const errors: Row = {
     timeseries({
       title: "Retransmit ratio of the host",
       description:
-        "Segments sent again per segment sent (RetransSegs / OutSegs). Acknowledgements dilute it. The lines are the alerts at 1 % and 5 %.",
+        "Segments sent again per segment sent (RetransSegs / OutSegs), of the ten worst network namespaces if those are watched. Acknowledgements dilute it. The lines are the alerts at 1 % and 5 %.",
       unit: units.PercentUnit,
       width: 12,
-      queries: [["{{instance}}", hostRetransmits("instance")]],
+      queries: [["{{instance}} {{netns}}", `topk(10, ${hostRetransmits("instance, netns")})`]],
       lines: kRetransmitLimits,
     }),
     timeseries({
       title: "Retransmit ratio of the ten worst groups",
       description:
-        "The share of data segments that were repeats, by direction, service port and peer group. Not comparable with the host's ratio: only data segments count.",
+        "The share of data segments that were repeats, by whatever connections are grouped by. Not comparable with the host's ratio: only data segments count.",
       unit: units.PercentUnit,
       width: 12,
       queries: [[kGroupLegend, `topk(10, ${groupRetransmits(kGroup)})`]],
@@ -183,6 +188,39 @@ const errors: Row = {
         ["listen overflows", sum(rate("tcp_host_listen_overflows_total"))],
         ["listen drops", sum(rate("tcp_host_listen_drops_total"))],
         ["retransmission timeouts", sum(rate("tcp_host_timeouts_total"))],
+      ],
+    }),
+    timeseries({
+      title: "Failed attempts to connect",
+      description:
+        "Refused: nobody listens there. Timeout: nobody answers. Aborted: our program gave up first. Unknown: the kernel cleared the evidence.",
+      unit: units.CountsPerSecond,
+      width: 8,
+      queries: [["{{reason}}", sumBy("reason", rate("tcp_connection_failures_total"))]],
+      stacked: true,
+    }),
+    timeseries({
+      title: "How connections ended",
+      description:
+        "Orderly: our FIN was acknowledged. Reset: by either side. Timeout: the peer stopped answering. Aborted: our program threw it away. Unknown: no event came.",
+      unit: units.CountsPerSecond,
+      width: 8,
+      queries: [["{{how}}", sumBy("how", rate("tcp_connection_ends_total"))]],
+      stacked: true,
+    }),
+    timeseries({
+      title: "What was retransmitted",
+      description:
+        "SYNs: a peer that does not answer. Data: loss, but for what the peer reports as needless.",
+      unit: units.PacketsPerSecond,
+      width: 8,
+      queries: [
+        ["SYN, SYN-ACK", sum(rate("tcp_retransmitted_syns_total"))],
+        [
+          "data",
+          `${sum(rate("tcp_retransmitted_segments_total"))} - ${sum(rate("tcp_retransmitted_syns_total"))}`,
+        ],
+        ["needless", sum(rate("tcp_spurious_retransmissions_total"))],
       ],
     }),
   ],
@@ -221,6 +259,35 @@ const duration: Row = {
       queries: [["{{peer}}", quantile(0.5, "tcp_rtt_seconds", "le, peer")]],
       logarithmic: true,
     }),
+    heatmap({
+      title: "Delivery rate",
+      description:
+        "What the network carried for one connection, where the program had more to send: a slow program is not in it.",
+      unit: units.BytesPerSecondSI,
+      width: 12,
+      queries: [["{{le}}", sumBy("le", rate("tcp_delivery_rate_bytes_per_second_bucket"))]],
+    }),
+    timeseries({
+      title: "Who is slow",
+      description:
+        "What connections with data to send waited for, as shares of that time. The peer: its program reads too slowly. Our send buffer: too small for the path. The rest is the network.",
+      unit: units.PercentUnit,
+      width: 6,
+      queries: [
+        ["network", `1 - ${limited("")}`],
+        ["peer", limited('by="receive_window"')],
+        ["our send buffer", limited('by="send_buffer"')],
+      ],
+      stacked: true,
+    }),
+    timeseries({
+      title: "Connections that are sending",
+      description:
+        "How many have data outstanding at a time, on average, by direction. Far below the established ones: programs are what is slow, or idle.",
+      unit: units.Short,
+      width: 6,
+      queries: [["{{direction}}", sumBy("direction", rate("tcp_busy_seconds_total"))]],
+    }),
   ],
 };
 
@@ -243,13 +310,13 @@ const saturation: Row = {
       unit: units.Short,
       width: 12,
       queries: [
-        ["{{address}}:{{port}} peak", `topk(5, ${gauge("tcp_listener_queue_peak")})`],
+        ["{{address}}:{{port}} peak {{netns}}", `topk(5, ${gauge("tcp_listener_queue_peak")})`],
         [
-          "{{address}}:{{port}} now",
+          "{{address}}:{{port}} now {{netns}}",
           `${gauge("tcp_listener_queue_length")} and topk(5, ${gauge("tcp_listener_queue_peak")})`,
         ],
         [
-          "{{address}}:{{port}} limit",
+          "{{address}}:{{port}} limit {{netns}}",
           `${gauge("tcp_listener_queue_limit")} and topk(5, ${gauge("tcp_listener_queue_peak")})`,
         ],
       ],
@@ -287,8 +354,52 @@ const saturation: Row = {
       queries: [
         ["orphans {{instance}}", ratio(gauge("tcp_host_orphans"), gauge("tcp_host_orphans_limit"))],
         [
-          "TIME_WAIT {{instance}}",
-          ratio(gauge("tcp_host_time_wait"), gauge("tcp_host_time_wait_limit")),
+          "TIME_WAIT {{instance}} {{netns}}",
+          `topk(5, ${gauge("tcp_host_time_wait")}\n/ ignoring (netns) group_left ()\n(${gauge("tcp_host_time_wait_limit")} > 0))`,
+        ],
+      ],
+    }),
+    timeseries({
+      title: "Accept queues found full, the five worst",
+      description:
+        "Of ten looks per second: what comes to a full queue is dropped. At 10 it is always full.",
+      unit: units.CountsPerSecond,
+      width: 6,
+      queries: [
+        ["{{address}}:{{port}} {{netns}}", `topk(5, ${rate("tcp_listener_queue_full_total")})`],
+      ],
+    }),
+    timeseries({
+      title: "Ephemeral ports towards one destination",
+      description:
+        "Local ports in use, of the destination that takes most, against those there are; beyond them connects fail. TIME_WAIT counts.",
+      unit: units.Short,
+      width: 6,
+      queries: [
+        [kGroupLegend, `topk(10, max by (${kGroup}) (${gauge("tcp_ephemeral_ports_used")}))`],
+        ["limit {{instance}}", gauge("tcp_ephemeral_ports_limit")],
+      ],
+      logarithmic: true,
+    }),
+    timeseries({
+      title: "Old CLOSE_WAIT connections, the ten worst groups",
+      description:
+        "The peer closed longer ago than the threshold, a minute by default; our program did not. One that only grows is a leak.",
+      unit: units.Short,
+      width: 6,
+      queries: [
+        [kGroupLegend, `topk(10, ${sumBy(kGroup, gauge("tcp_close_wait_old_connections"))})`],
+      ],
+    }),
+    timeseries({
+      title: "Longest in CLOSE_WAIT, the ten worst groups",
+      description: "Age of the oldest. A straight line upwards is one that nobody will ever close.",
+      unit: units.Seconds,
+      width: 6,
+      queries: [
+        [
+          kGroupLegend,
+          `topk(10, max by (${kGroup}) (${gauge("tcp_close_wait_oldest_seconds")}))`,
         ],
       ],
     }),
@@ -304,7 +415,7 @@ const services: Row = {
         "Who talks to whom: inbound by the port that listens, outbound by the port called. Sort by any column.",
       unit: units.Short,
       width: 24,
-      labels: ["direction", "port", "peer"],
+      labels: kGroup.split(", "),
       sortBy: "Connections",
       units: {
         "Opened/s": units.CountsPerSecond,
@@ -453,24 +564,28 @@ const agent: Row = {
     }),
     timeseries({
       title: "Sampling",
-      description: "How long the last look at all sockets took, and how old it was when served.",
+      description:
+        "How long the last look at all sockets took, how old it was when served, and how long close events waited in the kernel's buffer at most.",
       unit: units.Seconds,
       width: 8,
       queries: [
         ["took {{instance}}", gauge("tcpvitals_sample_duration_seconds")],
         ["age {{instance}}", gauge("tcpvitals_sample_age_seconds")],
+        ["events waited {{instance}}", gauge("tcpvitals_event_pause_seconds")],
       ],
     }),
     timeseries({
       title: "Close events",
       description:
-        "From the kernel, per second. Lost ones and overruns make the counters of connections too low; without counters: closed by abort before a sample saw them.",
+        "From the kernel, per second. Lost ones, overruns and connections that vanished without an event make counters too low; a late event repairs that. Without counters: closed by an abort.",
       unit: units.CountsPerSecond,
       width: 8,
       queries: [
         ["received", sum(rate("tcpvitals_connection_events_total"))],
         ["lost", sum(rate("tcpvitals_connection_events_lost_total"))],
         ["overruns", sum(rate("tcpvitals_event_overruns_total"))],
+        ["vanished", sum(rate("tcpvitals_connections_vanished_total"))],
+        ["late", sum(rate("tcpvitals_late_events_total"))],
         ["without counters", sum(rate("tcpvitals_closes_without_counters_total"))],
       ],
     }),
@@ -488,37 +603,94 @@ const agent: Row = {
       ],
     }),
     timeseries({
+      title: "Bounds in use",
+      description: "Everything the agent keeps is bounded; these are the shares taken.",
+      unit: units.PercentUnit,
+      width: 8,
+      queries: ["tracked_connections", "groups", "cgroups", "namespaces", "response_bytes"].map(
+        (bound) => [
+          `${bound.replace("_", " ")} {{instance}}`,
+          ratio(gauge(`tcpvitals_${bound}`), gauge(`tcpvitals_${bound}_limit`)),
+        ],
+      ),
+    }),
+    timeseries({
+      title: "Beyond the bounds",
+      description:
+        "Merged into other for lack of room, per second: groups and cgroups. Not looked at now: connections and network namespaces.",
+      unit: units.Short,
+      width: 8,
+      queries: [
+        ["groups merged", sum(rate("tcpvitals_groups_overflowed_total"))],
+        ["cgroups merged", sum(rate("tcpvitals_cgroups_overflowed_total"))],
+        ["connections not tracked", sum(gauge("tcpvitals_untracked_connections"))],
+        ["namespaces: {{reason}}", sumBy("reason", gauge("tcpvitals_namespaces_unwatched"))],
+      ],
+    }),
+    timeseries({
+      title: "Unattributed connections",
+      description:
+        "What the kernel counted since the agent's start less what groups did. Above zero: lost, excluded or withheld; below: attempts that programs gave up.",
+      unit: units.Short,
+      width: 8,
+      queries: [
+        [
+          "{{counter}} {{instance}}",
+          sumBy("instance, counter", gauge("tcpvitals_unattributed_connections")),
+        ],
+      ],
+      signed: true,
+    }),
+    timeline({
+      title: "Features and configuration",
+      description:
+        "What the agent lacks a privilege or a kernel for, and whether the configuration file was right when it was last read.",
+      unit: units.Short,
+      width: 12,
+      queries: [
+        ["{{feature}} {{instance}}", gauge("tcpvitals_feature_available")],
+        ["configuration {{instance}}", gauge("tcpvitals_config_last_reload_successful")],
+      ],
+      states: ["no", "yes"],
+    }),
+    timeseries({
+      title: "Age of the configuration",
+      description: "Time since the configuration in force was read.",
+      unit: units.Seconds,
+      width: 6,
+      queries: [
+        [
+          "{{instance}}",
+          `time() - ${gauge("tcpvitals_config_last_reload_success_timestamp_seconds")}`,
+        ],
+      ],
+    }),
+    timeseries({
+      title: "Attributed retransmits",
+      description:
+        "The share of the host's retransmissions that some group accounts for; the kernel withholds the rest. The ten worst network namespaces if those are watched.",
+      unit: units.PercentUnit,
+      width: 6,
+      queries: [
+        [
+          "{{instance}} {{netns}}",
+          `bottomk(10, ${gauge("tcpvitals_attributed_retransmits_ratio")})`,
+        ],
+      ],
+    }),
+    timeseries({
       title: "CPU",
       description: "Cores the agent uses.",
       unit: units.PercentUnit,
-      width: 6,
+      width: 12,
       queries: [["{{instance}}", rate("process_cpu_seconds_total")]],
     }),
     timeseries({
       title: "Memory",
       description: "Resident memory of the agent.",
       unit: units.BytesIEC,
-      width: 6,
+      width: 12,
       queries: [["{{instance}}", gauge("process_resident_memory_bytes")]],
-    }),
-    timeseries({
-      title: "Tracked connections",
-      description: "Connections the agent follows from open to close, and how many it may.",
-      unit: units.Short,
-      width: 6,
-      queries: [
-        ["{{instance}}", gauge("tcpvitals_tracked_connections")],
-        ["limit {{instance}}", gauge("tcpvitals_tracked_connections_limit")],
-      ],
-      logarithmic: true,
-    }),
-    timeseries({
-      title: "Attributed retransmits",
-      description:
-        "The share of the host's retransmissions that some group accounts for; the kernel withholds the rest.",
-      unit: units.PercentUnit,
-      width: 6,
-      queries: [["{{instance}}", gauge("tcpvitals_attributed_retransmits_ratio")]],
     }),
   ],
 };

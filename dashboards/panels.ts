@@ -116,9 +116,10 @@ const tooltip = (): common.VizTooltipOptionsBuilder =>
     .mode(common.TooltipDisplayMode.Multi)
     .sort(common.SortOrder.Descending);
 
-// Lines from zero up. `lines` are drawn across; series whose legend contains "limit" are dashed.
+// Lines from zero up, or to both sides. `lines` are drawn across; series whose legend contains
+// "limit" are dashed.
 export function timeseries(
-  text: Text & { stacked?: boolean; logarithmic?: boolean; lines?: Limit[] },
+  text: Text & { stacked?: boolean; logarithmic?: boolean; signed?: boolean; lines?: Limit[] },
 ): Panel {
   return panel(text, 8, () => {
     const b = new series.PanelBuilder()
@@ -143,6 +144,7 @@ export function timeseries(
         { id: "custom.lineStyle", value: { fill: "dash", dash: [8, 8] } },
         { id: "custom.fillOpacity", value: 0 },
       ]);
+    if (text.signed) return b;
     if (!text.logarithmic) return b.min(0);
     return b.scaleDistribution(
       new common.ScaleDistributionConfigBuilder().type(common.ScaleDistribution.Log).log(10),

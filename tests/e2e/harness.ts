@@ -113,7 +113,9 @@ export class Prometheus {
   private get<T>(path: string, query = ""): T {
     const url = `http://127.0.0.1:9090/api/v1/${path}`;
     const reply = this.network.run(["curl", "-sS", "--get", "--data-urlencode", `query=${query}`, url]);
-    return (JSON.parse(reply) as { data: T }).data;
+    const { data, error } = JSON.parse(reply) as { data?: T; error?: string };
+    if (data === undefined) throw new Error(`${query || path}: ${error}`);
+    return data;
   }
 
   // Values of an instant query.
