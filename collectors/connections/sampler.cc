@@ -538,6 +538,7 @@ void Sampler::end_sample() {
   ++last_.dumps;
   if (reconfiguring_) end_reconfiguration();
   log_features();
+  log_losses();
   dump_error_.reset();
   finish_sample(cpu);
 }
@@ -610,6 +611,18 @@ void Sampler::log_features() {
     logged = feature.missing;
     if (!logged.empty()) log_warn(logged, {{"feature", std::string(feature.name)}});
   }
+}
+
+// A loss that goes on has a line now and then.
+void Sampler::log_losses() {
+  const TimePoint now = Clock::now();
+  const std::uint64_t lost = events_->dropped() + event_failures_;
+  if (lost == logged_losses_ || now < next_losses_log_) return;
+  log_warn("events of connections that ended were lost: they came faster than they were read",
+           {{"events", fmt::format("{}", lost - logged_losses_)},
+            {"buffer_bytes", fmt::format("{}", events_->buffer_bytes())}});
+  logged_losses_ = lost;
+  next_losses_log_ = now + kLossesLogInterval;
 }
 
 std::shared_ptr<const Snapshot> Sampler::snapshot() {

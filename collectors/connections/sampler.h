@@ -81,6 +81,7 @@ class Sampler {
   static constexpr auto kListenerInterval = std::chrono::milliseconds(100);
   static constexpr auto kListenerMinimum = std::chrono::milliseconds(2);
   static constexpr auto kDumpSilence = std::chrono::seconds(2);
+  static constexpr auto kLossesLogInterval = std::chrono::seconds(10);
   static constexpr auto kRetry = std::chrono::milliseconds(100);  // after a dump that failed
 
   // One network namespace.
@@ -164,6 +165,7 @@ class Sampler {
   std::string netns_text(NetnsId id) const;
   std::vector<Snapshot::Feature> features() const;
   void log_features();
+  void log_losses();
 
   std::unique_ptr<DiagSocket> events_;
   SamplerOptions options_;  // with the configuration in force
@@ -206,6 +208,8 @@ class Sampler {
   Snapshot last_;                       // what the last complete sample said of itself
 
   std::map<std::string, std::string> logged_features_;
+  std::uint64_t logged_losses_ = 0;
+  TimePoint next_losses_log_{};
 
   std::unique_ptr<Reconfiguration> reconfiguring_;  // until a sample ends
   std::vector<std::unique_ptr<Search>> searching_;  // in the running sample
