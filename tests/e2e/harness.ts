@@ -86,8 +86,12 @@ export class Child {
     this.process.stdin!.end();
   }
 
-  async stop(signal: NodeJS.Signals = "SIGTERM"): Promise<number | string> {
+  signal(signal: NodeJS.Signals): void {
     this.process.kill(signal);
+  }
+
+  async stop(signal: NodeJS.Signals = "SIGTERM"): Promise<number | string> {
+    this.signal(signal);
     return this.end();
   }
 }

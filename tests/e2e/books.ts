@@ -1,0 +1,30 @@
+// The books of the connections collector: in each group, what came and did not go is there.
+
+import assert from "node:assert/strict";
+import { setTimeout as sleep } from "node:timers/promises";
+
+import type { Exposition, Labels } from "./exposition.js";
+import type { Agent } from "./harness.js";
+
+const kLive = ["established", "fin_wait1", "fin_wait2", "close_wait", "last_ack", "closing"];
+
+export const inbound = (port: number): Labels => ({ direction: "inbound", port: String(port), peer: "loopback" });
+export const outbound = (port: number): Labels => ({ direction: "outbound", port: String(port), peer: "loopback" });
+
+// What came and did not go is what is there: in every group, at any moment.
+export function assertBalanced(page: Exposition): void {
+  for (const { labels, value: opened } of page.samples("tcp_connections_opened_total")) {
+    const live = kLive.reduce((sum, state) => sum + page.value("tcp_connections", { ...labels, state }), 0);
+    const closed = page.value("tcp_connections_closed_total", labels);
+    const atStart = page.value("tcp_connections_at_start", labels);
+    assert.equal(opened - closed + atStart, live, JSON.stringify(labels));
+  }
+}
+
+// The events of the last connections may still be on their way.
+export async function settled(agent: Agent): Promise<Exposition> {
+  await sleep(500);
+  const page = agent.scrape();
+  assertBalanced(page);
+  return page;
+}
