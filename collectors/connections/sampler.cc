@@ -326,10 +326,13 @@ void Sampler::change_namespaces() {
 }
 
 void Sampler::add_namespace(NamespaceChange change) {
-  // An id is used again when neither the namespace nor a group of it is left.
-  std::size_t id = kNetnsHost + 1;
-  while (id < netns_names_.size() && !netns_names_[id].empty()) ++id;
-  if (id == netns_names_.size()) netns_names_.emplace_back();
+  // Groups of a namespace that is gone may still be there: those of the next of that name go on,
+  // for no two may be told by the same labels. Else an id is free when no group of it is left.
+  const auto begin = netns_names_.begin() + kNetnsHost + 1;
+  auto name = std::find(begin, netns_names_.end(), change.label);
+  if (name == netns_names_.end()) name = std::find(begin, netns_names_.end(), "");
+  if (name == netns_names_.end()) name = netns_names_.emplace(name);
+  const auto id = name - netns_names_.begin();
   netns_names_[id] = change.label;
   auto space = std::make_unique<Space>(*this, static_cast<NetnsId>(id), change.label,
                                        std::move(*change.sockets));
