@@ -20,16 +20,8 @@ struct Account : Tracking {
   }
   void dump(const std::vector<FakeSocket>& sockets) {
     begin_dump(now);
-    for (const FakeSocket& s : sockets) {
-      const Bytes bytes = message(s);
-      tracker.add_row(first_row(bytes));
-    }
+    for (const FakeSocket& s : sockets) row(s);
     end_dump(now);
-  }
-  void event(FakeSocket s) {
-    s.state = TcpState::kClose;
-    const Bytes bytes = message(s);
-    tracker.add_event(first_row(bytes));
   }
   const GroupStats& port(PortLabel number) { return group(Direction::kInbound, number); }
 
