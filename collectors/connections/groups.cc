@@ -68,7 +68,6 @@ void GroupTable::free(GroupId id) {
 
 void GroupTable::release(GroupId id) {
   Group& group = groups_[id];
-  group.touched = true;
   if (--group.references == 0 && !group.named) free(id);
 }
 
@@ -94,7 +93,10 @@ void GroupTable::forget_idle(TimePoint now, Clock::duration idle) {
     if (!group.named) continue;
     const GroupStats::LastDump& last = group.stats.last_dump;
     const bool busy = group.references > 0 || last.time_wait > 0 || last.syn_received > 0;
-    if (busy || std::exchange(group.touched, false)) group.idle_since = now;
+    if (busy || std::exchange(group.touched, false)) {
+      group.idle_since = now;
+      continue;
+    }
     if (now - group.idle_since < idle) continue;
     ++forgotten_;
     counted_ -= counts(group.key) ? 1 : 0;

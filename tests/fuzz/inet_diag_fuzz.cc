@@ -48,17 +48,29 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     if (row.state == TcpState::kListen) tracking.listeners.add(row);
   }
   tracking.listeners.commit(Clock::now());
-  const auto dump = [&](std::span<const SocketRow> some) {
+  const auto dump = [&](std::span<const SocketRow> some, std::span<const SocketRow> events) {
     tracking.begin_dump(Clock::now());
-    for (const SocketRow& row : some) tracking.tracker.add_row(row);
+    for (const SocketRow& row : some) {
+      tracking.tracker.add_row(row);
+      if (events.empty()) continue;
+      tracking.tracker.add_event(events.front());
+      events = events.subspan(1);
+    }
     tracking.end_dump(Clock::now());
+    tracking.groups.forget_idle(Clock::now(), {});
     check(tracking);
   };
   const std::span all(rows);
-  dump(all.first(all.size() / 2));
-  dump(all);
-  dump(all.last(all.size() / 2));
-  dump({});
+  dump(all.first(all.size() / 2), {});
+  dump(all, {});
+  dump(all.last(all.size() / 2), all);
+  const Excludes excludes{.loopback = true, .ports = {{0, 1023}}};
+  tracking.regroup({.ports = {{"high", {1024, 65535}}}, .excludes = excludes});
+  dump(all, {});
+  tracking.tracker.kernel_excludes();
+  tracking.regroup({.group_by = {.port = false}}, excludes);
+  dump(all, all.last(all.size() / 2));
+  dump({}, {});
   for (const SocketRow& row : all) tracking.tracker.add_event(row);
   check(tracking);
   return 0;

@@ -91,6 +91,7 @@ NaiveGroups::Ref NaiveGroups::find_or_add(const Key& key) {
   all.erase(std::remove_if(all.begin(), all.end(), [](const auto& g) { return g.expired(); }),
             all.end());
   all.push_back(group);
+  most = std::max(most, all.size());
   return group;
 }
 

@@ -73,6 +73,7 @@ class NaiveGroups {
 
   std::map<Key, Ref> named;
   std::vector<std::weak_ptr<Group>> all;  // those that lost their name too
+  std::size_t most = 0;                   // of them at one time
   std::size_t limit = 0;
   std::uint64_t overflowed = 0;
   std::uint64_t forgotten = 0;
