@@ -91,7 +91,8 @@ class ConntrackCollector final : public Collector {
       return Error{fmt::format("{}: {} CPUs, {} before", kStat, stat->cpus, cpus_)};
     }
     cpus_ = stat->cpus;
-    const auto emitted = emit_fields(stat->totals, kTable, sink);
+    const NamespaceFields ours{"", stat->totals};
+    const auto emitted = emit_fields({&ours, 1}, kTable, sink);
     if (!emitted) return Error(emitted.error()).in(kStat);
     return {};
   }

@@ -71,20 +71,39 @@ double to_base(Unit unit, double value) {
   return value;
 }
 
-Result<void> emit_fields(const Fields& fields, std::span<const FieldMetric> table, Sink& sink) {
+Result<std::vector<NamespaceFields>> read_fields(const KernelSource& source, std::string_view path,
+                                                 Result<Fields> (*parse)(std::string_view text)) {
+  std::vector<NamespaceFields> all;
+  for (const NamespaceSource& netns : source.namespaces()) {
+    auto fields = read_parsed(*netns.source, path, parse);
+    if (fields) {
+      all.push_back({netns.label, std::move(*fields)});
+    } else if (all.empty()) {
+      return std::move(fields.error());
+    } else if (!fields.error().is_absent()) {
+      source.namespace_failed(netns.label, fields.error());
+    }
+  }
+  return all;
+}
+
+Result<void> emit_fields(std::span<const NamespaceFields> namespaces,
+                         std::span<const FieldMetric> table, Sink& sink) {
   bool known = false;
   for (const FieldMetric& metric : table) {
-    const auto names = split_words(metric.desc.source);
-    for (std::size_t i = 1; i < names.size(); ++i) {
-      const auto field = fields.find(names[i]);
-      if (field == fields.end()) continue;
-      const double value = to_base(metric.unit, field->second);
-      if (metric.desc.label_count() == 0) {
-        sink.add(metric.desc, value);
-      } else {
-        sink.add(metric.desc, {metric.label_values[i - 1]}, value);
+    const MetricDesc& desc = metric.desc;
+    const bool apart = desc.label_count() > 0 && desc.labels[desc.label_count() - 1] == kNetnsLabel;
+    const auto names = split_words(desc.source);
+    for (const auto& [netns, fields] : apart ? namespaces : namespaces.first(1)) {
+      for (std::size_t i = 1; i < names.size(); ++i) {
+        const auto field = fields.find(names[i]);
+        if (field == fields.end()) continue;
+        known = true;
+        const std::string_view own = metric.label_values[i - 1];
+        const std::array<std::string_view, 2> both{own, netns};
+        const auto labels = std::span(both).subspan(own.empty() ? 1 : 0, desc.label_count());
+        sink.add(desc, labels, to_base(metric.unit, field->second));
       }
-      known = true;
     }
   }
   if (!known) return Error{"none of the fields that belong in it"};
@@ -92,9 +111,9 @@ Result<void> emit_fields(const Fields& fields, std::span<const FieldMetric> tabl
 }
 
 Result<void> FieldCollector::collect(Sink& sink, TimePoint /*deadline*/) {
-  const auto fields = read_parsed(source_, spec_.path, spec_.parse);
-  if (!fields) return fields.error();
-  const auto emitted = emit_fields(*fields, spec_.table, sink);
+  const auto namespaces = read_fields(source_, spec_.path, spec_.parse);
+  if (!namespaces) return namespaces.error();
+  const auto emitted = emit_fields(*namespaces, spec_.table, sink);
   if (!emitted) return Error(emitted.error()).in(spec_.path);
   return {};
 }

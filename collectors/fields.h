@@ -11,6 +11,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "base/result.h"
 #include "collectors/collector.h"
@@ -22,6 +23,8 @@ namespace tcpvitals {
 // Names are spelled as nstat(8) prints them: the section and the field in one word,
 // TcpExtTCPTimeouts.
 using Fields = std::map<std::string, double, std::less<>>;
+
+inline constexpr std::string_view kNetnsLabel = "netns";
 
 // The format that /proc/net/snmp and /proc/net/netstat share: pairs of lines, `Tcp: Name Name ...`
 // over `Tcp: 1 2 ...`. Only the named sections are read, and all of them must be there. Pure; any
@@ -35,7 +38,7 @@ enum class Unit : std::uint8_t { kBase, kMilliseconds, kPages, kTicks };
 double to_base(Unit unit, double value);
 
 // One metric and where it stands in Fields: its fields are the words of desc.source after the path,
-// so what METRICS.md says is what is read. More than one field: one value of desc's only label for
+// so what METRICS.md says is what is read. More than one field: one value of desc's own label for
 // each, in the same order.
 struct FieldMetric {
   static constexpr std::size_t kMaxValues = 5;
@@ -43,6 +46,7 @@ struct FieldMetric {
   MetricDesc desc;
   std::array<std::string_view, kMaxValues> label_values{};
   Unit unit = Unit::kBase;
+  bool machine_wide = false;  // the same in every network namespace
 };
 
 // The rows of a table.
@@ -59,6 +63,19 @@ constexpr FieldMetric gauge_row(std::string_view name, std::string_view source,
                                 std::string_view help, Unit unit = Unit::kBase) {
   return {{name, MetricType::kGauge, help, {}, source}, {}, unit};
 }
+constexpr FieldMetric machine_gauge_row(std::string_view name, std::string_view source,
+                                        std::string_view help, Unit unit = Unit::kBase) {
+  return {{name, MetricType::kGauge, help, {}, source}, {}, unit, true};
+}
+
+// The rows of a file that each network namespace has its own of: with the label `netns`.
+template <std::size_t N>
+constexpr std::array<FieldMetric, N> in_each_namespace(std::array<FieldMetric, N> table) {
+  for (FieldMetric& row : table) {
+    if (!row.machine_wide) row.desc.labels[row.desc.label_count()] = kNetnsLabel;
+  }
+  return table;
+}
 
 // The descs of a table, for Collector::metrics().
 template <std::size_t N>
@@ -68,9 +85,21 @@ constexpr std::array<MetricDesc, N> descs_of(const std::array<FieldMetric, N>& t
   return descs;
 }
 
+// What one network namespace's file says.
+struct NamespaceFields {
+  std::string label;  // as in NamespaceSource
+  Fields fields;
+};
+
+// Reads and parses the file at `path` in every network namespace, ours first. If ours cannot be
+// read, that is the error. Another one costs only its own numbers: the source is told, and goes on.
+Result<std::vector<NamespaceFields>> read_fields(const KernelSource& source, std::string_view path,
+                                                 Result<Fields> (*parse)(std::string_view text));
+
 // Adds a sample for every field that the kernel gave; one that it did not give is absent, not zero.
 // None at all is an error: the file is not the one we know.
-Result<void> emit_fields(const Fields& fields, std::span<const FieldMetric> table, Sink& sink);
+Result<void> emit_fields(std::span<const NamespaceFields> namespaces,
+                         std::span<const FieldMetric> table, Sink& sink);
 
 // The collector of one such file. All that it is given is static.
 class FieldCollector final : public Collector {

@@ -47,7 +47,7 @@ FamilySize size_of(const prometheus::MetricFamily& family) {
 }
 
 prometheus::ClientMetric* Sink::next(const MetricDesc& desc,
-                                     std::initializer_list<std::string_view> label_values,
+                                     std::span<const std::string_view> label_values,
                                      std::size_t series) {
   assert(label_values.size() == desc.label_count());
   if (series_ + series > max_series_) {
@@ -74,7 +74,7 @@ prometheus::ClientMetric* Sink::next(const MetricDesc& desc,
   return &metric;
 }
 
-void Sink::add(const MetricDesc& desc, std::initializer_list<std::string_view> label_values,
+void Sink::add(const MetricDesc& desc, std::span<const std::string_view> label_values,
                double value) {
   assert(desc.type != MetricType::kHistogram);
   prometheus::ClientMetric* metric = next(desc, label_values, 1);

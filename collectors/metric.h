@@ -53,8 +53,11 @@ class Sink {
   explicit Sink(std::size_t max_series) : max_series_(max_series) {}
 
   // One sample of a counter, gauge or untyped metric. As many values as the desc has labels.
+  void add(const MetricDesc& desc, std::span<const std::string_view> label_values, double value);
   void add(const MetricDesc& desc, std::initializer_list<std::string_view> label_values,
-           double value);
+           double value) {
+    add(desc, std::span(label_values.begin(), label_values.end()), value);
+  }
   void add(const MetricDesc& desc, double value) { add(desc, {}, value); }
 
   void add_histogram(const MetricDesc& desc, std::initializer_list<std::string_view> label_values,
@@ -68,7 +71,7 @@ class Sink {
 
  private:
   prometheus::ClientMetric* next(const MetricDesc& desc,
-                                 std::initializer_list<std::string_view> label_values,
+                                 std::span<const std::string_view> label_values,
                                  std::size_t series);
 
   std::size_t max_series_;

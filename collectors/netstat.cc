@@ -12,7 +12,7 @@
 namespace tcpvitals {
 namespace {
 
-constexpr std::array kTable = std::to_array<FieldMetric>({
+constexpr std::array kTable = in_each_namespace(std::to_array<FieldMetric>({
     counter_row("tcp_host_listen_overflows_total", "/proc/net/netstat TcpExtListenOverflows",
                 "Handshakes and connections refused because the accept queue of a listener was "
                 "full; compare with tcp_host_connections_opened_total."),
@@ -177,14 +177,14 @@ constexpr std::array kTable = std::to_array<FieldMetric>({
                 "its segments."),
     counter_row("tcp_host_ipv4_ce_marked_packets_total", "/proc/net/netstat IpExtInCEPkts",
                 "IPv4 packets of any protocol received with the mark of congestion experienced."),
-});
+}));
 
 // Untyped: whether a field counts or measures, only the kernel's source says.
 constexpr MetricDesc kOther{
     "tcp_host_netstat_value",
     MetricType::kUntyped,
     "A field of /proc/net/netstat chosen by --collector.netstat.fields, under its name in nstat.",
-    {"field"},
+    {"field", kNetnsLabel},
     "/proc/net/netstat"};
 
 constexpr auto kMetrics = [] {
@@ -248,14 +248,17 @@ class NetstatCollector final : public Collector {
   std::span<const MetricDesc> metrics() const override { return kMetrics; }
 
   Result<void> collect(Sink& sink, TimePoint /*deadline*/) override {
-    const auto fields = read_parsed(source_, kPath, parse_netstat);
-    if (!fields) return fields.error();
-    const auto emitted = emit_fields(*fields, kTable, sink);
+    const auto namespaces = read_fields(source_, kPath, parse_netstat);
+    if (!namespaces) return namespaces.error();
+    const auto emitted = emit_fields(*namespaces, kTable, sink);
     if (!emitted) return Error(emitted.error()).in(kPath);
     if (others_ == nullptr) return {};
-    for (const auto& [field, value] : *fields) {
-      if (!curated_.contains(field) && others_->matches_whole(field))
-        sink.add(kOther, {field}, value);
+    for (const auto& [netns, fields] : *namespaces) {
+      for (const auto& [field, value] : fields) {
+        if (!curated_.contains(field) && others_->matches_whole(field)) {
+          sink.add(kOther, {field, netns}, value);
+        }
+      }
     }
     return {};
   }

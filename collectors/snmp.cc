@@ -5,7 +5,7 @@
 namespace tcpvitals {
 namespace {
 
-constexpr std::array kTable = std::to_array<FieldMetric>({
+constexpr std::array kTable = in_each_namespace(std::to_array<FieldMetric>({
     counter_row("tcp_host_segments_sent_total", "/proc/net/snmp TcpOutSegs",
                 "Segments sent, pure acknowledgements included and retransmissions not: the "
                 "denominator of the host's retransmit ratio."),
@@ -53,7 +53,7 @@ constexpr std::array kTable = std::to_array<FieldMetric>({
     counter_row("tcp_host_ipv4_unreachables_received_total", "/proc/net/snmp IcmpInDestUnreachs",
                 "ICMP messages received that a destination is unreachable, or a packet too big for "
                 "the path."),
-});
+}));
 constexpr auto kMetrics = descs_of(kTable);
 
 }  // namespace

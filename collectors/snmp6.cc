@@ -9,7 +9,7 @@
 namespace tcpvitals {
 namespace {
 
-constexpr std::array kTable = std::to_array<FieldMetric>({
+constexpr std::array kTable = in_each_namespace(std::to_array<FieldMetric>({
     counter_row("tcp_host_ipv6_too_big_received_total", "/proc/net/snmp6 Icmp6InPktTooBigs",
                 "ICMPv6 packet-too-big messages received: path MTU discovery at work, or a path "
                 "that shrank."),
@@ -28,7 +28,7 @@ constexpr std::array kTable = std::to_array<FieldMetric>({
         "IPv6 packets of any protocol dropped on their way in though nothing was wrong with them."),
     counter_row("tcp_host_ipv6_ce_marked_packets_total", "/proc/net/snmp6 Ip6InCEPkts",
                 "IPv6 packets of any protocol received with the mark of congestion experienced."),
-});
+}));
 constexpr auto kMetrics = descs_of(kTable);
 
 }  // namespace

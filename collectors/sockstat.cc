@@ -9,29 +9,32 @@
 namespace tcpvitals {
 namespace {
 
-constexpr std::array kTable = std::to_array<FieldMetric>({
-    gauge_row("tcp_host_sockets", "/proc/net/sockstat TCP:alloc",
-              "TCP sockets that exist on the whole machine, of both address families and in any "
-              "state but TIME_WAIT."),
+constexpr std::array kTable = in_each_namespace(std::to_array<FieldMetric>({
+    machine_gauge_row(
+        "tcp_host_sockets", "/proc/net/sockstat TCP:alloc",
+        "TCP sockets that exist on the whole machine, of both address families and in any "
+        "state but TIME_WAIT."),
     gauge_row("tcp_host_ipv4_sockets_in_use", "/proc/net/sockstat TCP:inuse",
               "IPv4 TCP sockets that are bound, listening or connected."),
-    gauge_row("tcp_host_orphans", "/proc/net/sockstat TCP:orphan",
-              "TCP connections on the whole machine that no process holds any more but that are "
-              "not finished; compare with tcp_host_orphans_limit."),
+    machine_gauge_row(
+        "tcp_host_orphans", "/proc/net/sockstat TCP:orphan",
+        "TCP connections on the whole machine that no process holds any more but that are "
+        "not finished; compare with tcp_host_orphans_limit."),
     gauge_row("tcp_host_time_wait", "/proc/net/sockstat TCP:tw",
               "Sockets in TIME_WAIT; compare with tcp_host_time_wait_limit."),
-    gauge_row("tcp_host_memory_bytes", "/proc/net/sockstat TCP:mem",
-              "Memory that the buffers of all TCP sockets on the whole machine take; compare with "
-              "tcp_host_memory_limit_bytes.",
-              Unit::kPages),
-});
+    machine_gauge_row(
+        "tcp_host_memory_bytes", "/proc/net/sockstat TCP:mem",
+        "Memory that the buffers of all TCP sockets on the whole machine take; compare with "
+        "tcp_host_memory_limit_bytes.",
+        Unit::kPages),
+}));
 constexpr auto kMetrics = descs_of(kTable);
 
-constexpr std::array kTable6 = std::to_array<FieldMetric>({
+constexpr std::array kTable6 = in_each_namespace(std::to_array<FieldMetric>({
     gauge_row(
         "tcp_host_ipv6_sockets_in_use", "/proc/net/sockstat6 TCP6:inuse",
         "IPv6 TCP sockets that are bound, listening or connected, dual-stack listeners included."),
-});
+}));
 constexpr auto kMetrics6 = descs_of(kTable6);
 
 }  // namespace

@@ -36,6 +36,7 @@ struct NamespaceChange {
   std::string label;               // these only if it came
   int nsid = NamespaceIds::kNone;  // as Received::nsids has it
   std::optional<DumpSockets> sockets;
+  std::shared_ptr<const KernelSource> files;  // its net/snmp and its like
 
   bool came() const { return sockets.has_value(); }
 };
@@ -70,7 +71,7 @@ class NamespaceWatcher {
   NamespaceWatcher& operator=(const NamespaceWatcher&) = delete;
 
   // Any thread. What changed since the last call, in the order in which it happened. Who takes an
-  // arrival owns its sockets, and closes them at the departure.
+  // arrival owns its sockets and files, and closes them at the departure.
   std::vector<NamespaceChange> take_changes();
 
   // Any thread. In force from the next look on.
