@@ -127,7 +127,7 @@ NamespacePlan plan_namespaces(const std::vector<WatchedNamespace>& watched,
 
 std::string namespace_label(const FoundNamespace& found,
                             const std::vector<WatchedNamespace>& watched) {
-  const bool taken = found.name == kOwnNamespaceLabel ||
+  const bool taken = found.name == kOwnNamespaceLabel || found.name == kOtherNamespacesLabel ||
                      std::any_of(watched.begin(), watched.end(),
                                  [&](const WatchedNamespace& w) { return w.label == found.name; });
   return found.name.empty() || taken ? std::to_string(found.id) : found.name;

@@ -54,6 +54,7 @@ NamespacePlan plan_namespaces(const std::vector<WatchedNamespace>& watched,
                               const std::vector<FoundNamespace>& found, std::size_t limit);
 
 inline constexpr std::string_view kOwnNamespaceLabel = "host";
+inline constexpr std::string_view kOtherNamespacesLabel = "other";  // of groups over their limit
 
 // The value of the label `netns`: the name if it has one that nobody else carries, else the id. It
 // stays what it was when the namespace came. Pure.

@@ -17,7 +17,7 @@
 namespace tcpvitals {
 namespace {
 
-constexpr int kRest = 100;  // times as long as it looks, the watcher rests at least
+constexpr double kCpuBudget = 0.01;  // of one core
 
 // The files of one namespace, opened inside it: whoever reads them reads that namespace, from
 // anywhere and even when no process is left in it.
@@ -119,13 +119,14 @@ NamespaceStats NamespaceWatcher::stats() const {
 }
 
 void NamespaceWatcher::run() {
-  Clock::duration rest = options_.interval;
+  std::chrono::duration<double> rest = options_.interval;
   std::unique_lock lock(mutex_);
   while (!stop_.wait_for(lock, rest, [this] { return stopping_; })) {
     lock.unlock();
-    const TimePoint start = Clock::now();
+    const double start = thread_cpu_seconds();
     look();
-    rest = std::max<Clock::duration>(options_.interval, kRest * (Clock::now() - start));
+    const double used = thread_cpu_seconds() - start;
+    rest = std::max<decltype(rest)>(options_.interval, decltype(rest)(used / kCpuBudget));
     lock.lock();
   }
 }
@@ -189,10 +190,10 @@ Result<void> NamespaceWatcher::open(const FoundNamespace& found) {
   if (!sockets) return std::move(sockets.error());
 
   const std::string label = namespace_label(found, watched_);
-  watched_.push_back({found.id, label, files});
+  watched_.push_back({found.id, label, std::move(files)});
   const std::lock_guard lock(mutex_);
   ++stats_.arrivals;
-  changes_.push_back({found.id, label, *nsid, std::move(*sockets), std::move(files)});
+  changes_.push_back({found.id, label, *nsid, std::move(*sockets)});
   return {};
 }
 

@@ -36,7 +36,6 @@ struct NamespaceChange {
   std::string label;               // these only if it came
   int nsid = NamespaceIds::kNone;  // as Received::nsids has it
   std::optional<DumpSockets> sockets;
-  std::shared_ptr<const KernelSource> files;  // its net/snmp and its like
 
   bool came() const { return sockets.has_value(); }
 };
@@ -57,7 +56,7 @@ struct NamespaceOptions {
   std::size_t limit = 64;
   std::string names_directory = "/run/netns";
   std::string procfs = "/proc";
-  std::chrono::milliseconds interval{2000};  // longer if a look takes more than 1 % of it
+  std::chrono::milliseconds interval{2000};  // longer if a look takes more than 1 % CPU of it
 };
 
 class NamespaceWatcher {
@@ -71,7 +70,7 @@ class NamespaceWatcher {
   NamespaceWatcher& operator=(const NamespaceWatcher&) = delete;
 
   // Any thread. What changed since the last call, in the order in which it happened. Who takes an
-  // arrival owns its sockets and files, and closes them at the departure.
+  // arrival owns its sockets, and closes them at the departure.
   std::vector<NamespaceChange> take_changes();
 
   // Any thread. In force from the next look on.

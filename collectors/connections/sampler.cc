@@ -24,12 +24,6 @@ constexpr auto kLongestEventPause = std::chrono::microseconds(2000);
 constexpr std::uint32_t kAllStates = 0xfff;
 constexpr std::uint32_t kListenOnly = 1U << static_cast<unsigned>(TcpState::kListen);
 
-double thread_cpu_seconds() {
-  timespec t{};
-  ::clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
-  return static_cast<double>(t.tv_sec) + static_cast<double>(t.tv_nsec) * 1e-9;
-}
-
 Clock::duration duration(double s) {
   return std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(s));
 }
@@ -66,7 +60,7 @@ Sampler::Sampler(DiagSockets sockets, SamplerOptions options)
       shared_{groups_},
       wake_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)),
       latest_(Error{"no sample yet"}) {
-  netns_names_ = {"", "other", std::string(kOwnNamespaceLabel)};
+  netns_names_ = {"", std::string(kOtherNamespacesLabel), std::string(kOwnNamespaceLabel)};
   spaces_.push_back(
       std::make_unique<Space>(*this, kNetnsHost, netns_names_[kNetnsHost],
                               DumpSockets{std::move(sockets.listeners), std::move(sockets.dump)}));

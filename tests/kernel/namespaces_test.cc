@@ -29,6 +29,7 @@
 
 #include "base/clock.h"
 #include "base/fd.h"
+#include "collectors/connections/connections_collector.h"
 #include "collectors/connections/inet_diag.h"
 #include "collectors/connections/netns.h"
 #include "collectors/snmp.h"
@@ -408,6 +409,46 @@ TEST_CASE("namespaces that come and go leave no descriptor behind, taken or not"
   CHECK(open_descriptors() == before);
   CHECK(watch.watcher.stats().arrivals == 12);
   CHECK(watch.watcher.stats().departures == 12);
+}
+
+TEST_CASE("a namespace that comes again under its old name takes up the series of the old") {
+  const ProcSource proc("/proc");
+  NamespaceSources sources(proc);
+  ConnectionsOptions options{.namespaces = &sources};
+  options.config.group_by.netns = true;
+  options.config.cpu_budget = 1;
+  ConnectionsCollector collector(sources, options);
+  // Of its connections on that port, each sample under `direction netns`; nothing while it is away.
+  const auto opened = [&] {
+    Sink sink(10'000);
+    REQUIRE(collector.collect(sink, Clock::now() + 10s).ok());
+    std::map<std::string, double> values;
+    for (const auto& family : sink.take()) {
+      if (family.name != "tcp_connections_opened_total") continue;
+      for (const auto& metric : family.metric) {
+        std::map<std::string, std::string> labels;
+        for (const auto& label : metric.label) labels[label.name] = label.value;
+        if (labels["port"] != "5006") continue;
+        CHECK(values.emplace(labels["direction"] + " " + labels["netns"], metric.counter.value)
+                  .second);
+      }
+    }
+    return values;
+  };
+  const auto is_watched = [&] { return sources.namespaces().size() == 2; };
+  for (int round = 1; round <= 3; ++round) {
+    Named blue("blue");
+    REQUIRE(eventually(is_watched));
+    opened();
+    std::this_thread::sleep_for(200ms);  // its baseline is taken
+    Connection inside;
+    blue.inside([&] { inside = connect_to_self(5006); });
+    CHECK(opened() ==
+          std::map<std::string, double>{{"inbound blue", round}, {"outbound blue", round}});
+    inside = {};
+    blue.remove();
+    REQUIRE(eventually([&] { return !is_watched(); }));
+  }
 }
 
 TEST_CASE("over the limit a namespace is left out and counted, until there is room") {

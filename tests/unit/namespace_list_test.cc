@@ -73,6 +73,7 @@ TEST_CASE("a label is the name, or the number where the name is missing or someb
   CHECK(namespace_label({7, "blue", ""}, {}) == "blue");
   CHECK(namespace_label({7, "", ""}, {}) == "7");
   CHECK(namespace_label({7, "host", ""}, {}) == "7");
+  CHECK(namespace_label({7, "other", ""}, {}) == "7");
   CHECK(namespace_label({7, "blue", ""}, {{3, "blue", nullptr}}) == "7");
 }
 
