@@ -35,6 +35,11 @@ export class Network {
     return kRoot ? [] : ["nsenter", "--target", this.pid, "--user", "--preserve-credentials"];
   }
 
+  // Its inode number: what the label netns says of a namespace without a name.
+  get id(): string {
+    return this.run(["stat", "--dereference", "--format=%i", "/proc/self/ns/net"]).trim();
+  }
+
   // What to write before a command so that it runs here.
   get prefix(): string[] {
     const user = kRoot ? [] : ["--user", "--preserve-credentials"];

@@ -1,0 +1,183 @@
+// Grouped by netns: every network namespace has its own counters, told apart even where addresses and ports
+// are the same, while namespaces come and go.
+
+import assert from "node:assert/strict";
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
+import test from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
+
+import type { Exposition, Labels } from "./exposition.js";
+import { type Agent, eventually, finished, Lab } from "./harness.js";
+import type { Network } from "./network.js";
+
+const kPort = 7600;
+const kLossyPort = 7601;
+
+// Every so many data segments of the server's is dropped where the client would receive it.
+const kFaults = `table inet faults {
+  counter dropped { }
+  chain faults {
+    type filter hook prerouting priority raw
+    tcp sport ${kLossyPort} ip length > 80 numgen inc mod 40 == 0 counter name dropped drop
+  }
+}
+`;
+
+const inbound = (netns: string): Labels => ({ direction: "inbound", port: String(kPort), netns });
+const outbound = (netns: string): Labels => ({ direction: "outbound", port: String(kPort), netns });
+
+async function startAgent(lab: Lab, network: Network, unprivileged = false): Promise<Agent> {
+  const config = join(lab.dir, "config.yml");
+  writeFileSync(config, "connections: {group_by: [direction, port, peer, netns]}\n");
+  const flags = [`--config.file=${config}`, "--connections.cpu-budget=1"];
+  return lab.agent(network, { unprivileged, flags });
+}
+
+function isWatched(page: Exposition, id: string): boolean {
+  return page.samples("tcp_host_connections", { netns: id }).length > 0;
+}
+
+// Its baseline is taken: what happens in it from now on counts.
+async function watched(agent: Agent, network: Network): Promise<void> {
+  await eventually(10, () => assert.ok(isWatched(agent.scrape(), network.id), "not watched in 10 s"));
+  await sleep(200);
+  agent.scrape();
+}
+
+// Of the kernel in that namespace: a field of the Tcp lines of /proc/net/snmp.
+function tcpField(network: Network, name: string): number {
+  const lines = network.run(["grep", "^Tcp:", "/proc/net/snmp"]).split("\n");
+  const [names, values] = lines.map((line) => line.split(" "));
+  return Number(values![names!.indexOf(name)]);
+}
+
+test("namespaces with the same addresses and ports are kept apart, to the connection and the byte", async (t) => {
+  const lab = new Lab(t);
+  const host = await lab.network();
+  const agent = await startAgent(lab, host);
+  const blue = await lab.network(host);
+  const green = await lab.network(host);
+  await Promise.all([blue, green].map((network) => watched(agent, network)));
+
+  const traffic = [
+    { network: host, netns: "host", count: 50, up: 11, down: 12 },
+    { network: blue, netns: blue.id, count: 3000, up: 100, down: 33 },
+    { network: green, netns: green.id, count: 2000, up: 41, down: 7 },
+  ];
+  const opens = (page: Exposition, netns: string) =>
+    page.value("tcp_host_connections_opened_total", { by: "passive", netns });
+  const before = agent.scrape();
+  await Promise.all(
+    traffic.map(({ network, count, up, down }) =>
+      lab.runLoad(network, "churn", { port: kPort, count, up, down }),
+    ),
+  );
+  await sleep(500);
+  const page = agent.scrape();
+  assert.equal(page.value("tcpvitals_connection_events_lost_total"), 0);
+  for (const { netns, count, up, down } of traffic) {
+    for (const labels of [inbound(netns), outbound(netns)]) {
+      assert.equal(page.value("tcp_connections_opened_total", labels), count, JSON.stringify(labels));
+      assert.equal(page.value("tcp_connections_closed_total", labels), count, JSON.stringify(labels));
+    }
+    assert.equal(page.value("tcp_received_bytes_total", inbound(netns)), count * up);
+    assert.equal(page.value("tcp_sent_bytes_total", inbound(netns)), count * down);
+    assert.equal(page.value("tcp_received_bytes_total", outbound(netns)), count * down);
+    assert.equal(page.value("tcp_sent_bytes_total", outbound(netns)), count * up);
+    // The scrapes themselves open connections in the agent's own namespace.
+    if (netns !== "host") assert.equal(opens(page, netns) - opens(before, netns), count);
+  }
+});
+
+test("what a namespace loses is retransmitted in that one alone, and equals its kernel's total", async (t) => {
+  const lab = new Lab(t);
+  const host = await lab.network();
+  const agent = await startAgent(lab, host);
+  const lossy = await lab.network(host);
+  const clean = await lab.network(host);
+  lossy.nft(kFaults);
+  await Promise.all([lossy, clean].map((network) => watched(agent, network)));
+
+  for (const network of [lossy, clean]) {
+    const server = lab.load(network, "serve", { port: kLossyPort, reply: "echo" });
+    await server.ready();
+    await lab.runLoad(network, "pingpong", { port: kLossyPort, connections: 4, count: 500, up: 64 });
+    server.closeStdin();
+    await finished(server);
+  }
+  await sleep(500);
+  const page = agent.scrape();
+  const dropped = lossy.nftCounter("dropped").packets;
+  const retransmitted = (network: Network): number =>
+    page.sum("tcp_retransmitted_segments_total", { netns: network.id });
+  // A request whose answer is lost is repeated too, needlessly.
+  const spurious = page.sum("tcp_spurious_retransmissions_total", { netns: lossy.id });
+  t.diagnostic(`${dropped} dropped, ${retransmitted(lossy)} retransmitted, ${spurious} spurious`);
+  assert.ok(dropped >= 40, `only ${dropped} segments were dropped`);
+  assert.ok(Math.abs(retransmitted(lossy) - spurious - dropped) <= 2);
+  for (const network of [lossy, clean]) {
+    const kernel = tcpField(network, "RetransSegs");
+    assert.equal(retransmitted(network), kernel);
+    assert.equal(page.value("tcp_host_segments_retransmitted_total", { netns: network.id }), kernel);
+  }
+  assert.equal(retransmitted(clean), 0);
+});
+
+test("namespaces come and go: their series end, what they did stays, and no descriptor is left", async (t) => {
+  const lab = new Lab(t);
+  const host = await lab.network();
+  const agent = await startAgent(lab, host);
+  const before = agent.scrape().value("process_open_fds");
+  for (let round = 0; round < 3; ++round) {
+    const networks = [await lab.network(host), await lab.network(host)];
+    const ids = networks.map((network) => network.id);
+    await Promise.all(networks.map((network) => watched(agent, network)));
+    // The kernel may give a number again; its series then go on.
+    const start = agent.scrape();
+    assert.ok(start.value("process_open_fds") > before);
+    await Promise.all(networks.map((network) => lab.runLoad(network, "churn", { port: kPort, count: 100 })));
+    const held = lab.load(networks[0]!, "hold", { port: kPort, connections: 5 });
+    await held.ready();
+    assert.equal(agent.scrape().value("tcp_connections", { ...inbound(ids[0]!), state: "established" }), 5);
+    await held.stop("SIGKILL");
+    for (const network of networks) network.close();
+    const end = await eventually(10, () => {
+      const page = agent.scrape();
+      for (const id of ids) assert.ok(!isWatched(page, id), "still watched after 10 s");
+      return page;
+    });
+    for (const [i, netns] of ids.entries()) {
+      assert.equal(end.samples("tcp_host_segments_sent_total", { netns }).length, 0);
+      for (const labels of [inbound(netns), outbound(netns)]) {
+        for (const name of ["tcp_connections_opened_total", "tcp_connections_closed_total"]) {
+          assert.equal(end.value(name, labels) - start.sum(name, labels), i === 0 ? 105 : 100, name);
+        }
+        assert.equal(end.sum("tcp_connections", labels), 0);
+      }
+    }
+  }
+  await eventually(10, () => assert.equal(agent.scrape().value("process_open_fds"), before));
+});
+
+test("without capabilities the agent watches its own namespace, and says so once", async (t) => {
+  const lab = new Lab(t);
+  const host = await lab.network();
+  const other = await lab.network(host);
+  const agent = await startAgent(lab, host, true);
+  await lab.runLoad(other, "churn", { port: kPort, count: 50 });
+  await lab.runLoad(host, "churn", { port: kPort, count: 200, up: 10, down: 20 });
+  await sleep(2500);
+  const page = agent.scrape();
+  assert.equal(page.value("tcpvitals_feature_available", { feature: "netns" }), 0);
+  assert.equal(page.value("tcpvitals_namespaces"), 1);
+  for (const labels of [inbound("host"), outbound("host")]) {
+    assert.equal(page.value("tcp_connections_opened_total", labels), 200);
+    assert.equal(page.value("tcp_connections_closed_total", labels), 200);
+  }
+  const sent = page.samples("tcp_host_segments_sent_total");
+  assert.deepEqual(sent.map(({ labels }) => labels["netns"]), ["host"]);
+  const lines = agent.child.stderr.split("\n").filter((line) => /level=warning.*netns/.test(line));
+  assert.equal(lines.length, 1, lines.join("\n"));
+  assert.match(lines[0]!, /only our own namespace is watched.*CAP_SYS_ADMIN, CAP_NET_BROADCAST, CAP_NET_ADMIN/);
+});
