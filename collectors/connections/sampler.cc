@@ -320,16 +320,15 @@ void Sampler::change_namespaces() {
 }
 
 void Sampler::add_namespace(NamespaceChange change) {
-  // Groups of a namespace that is gone may still be there: those of the next of that name go on,
-  // for no two may be told by the same labels. Else an id is free when no group of it is left.
-  const auto begin = netns_names_.begin() + kNetnsHost + 1;
-  auto name = std::find(begin, netns_names_.end(), change.label);
-  if (name == netns_names_.end()) name = std::find(begin, netns_names_.end(), "");
-  if (name == netns_names_.end()) name = netns_names_.emplace(name);
-  const auto id = name - netns_names_.begin();
-  netns_names_[id] = change.label;
-  auto space = std::make_unique<Space>(*this, static_cast<NetnsId>(id), change.label,
-                                       std::move(*change.sockets));
+  // One id a label: the series of one that went are taken up by the next of that name. An id is
+  // used for another label when neither the namespace nor a group of it is left.
+  const auto others = netns_names_.begin() + kNetnsHost + 1;
+  auto named = std::find(others, netns_names_.end(), change.label);
+  if (named == netns_names_.end()) named = std::find(others, netns_names_.end(), "");
+  if (named == netns_names_.end()) named = netns_names_.insert(named, "");
+  *named = change.label;
+  const auto id = static_cast<NetnsId>(named - netns_names_.begin());
+  auto space = std::make_unique<Space>(*this, id, change.label, std::move(*change.sockets));
   space->inode = change.id;
   space->nsid = change.nsid;
   if (reconfiguring_) {
