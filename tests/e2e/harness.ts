@@ -188,7 +188,10 @@ export class Lab {
   async agent(network: Network, { flags = [] as string[], unprivileged = true } = {}): Promise<Agent> {
     const program = join(this.dir, "tcpvitals"); // a place that everyone may execute from
     copyFileSync(join(kBuild, "tcpvitals"), program);
-    const child = this.start([...network.prefix, ...(unprivileged ? kUnprivileged : []), program, ...flags]);
+    // A session of its own, as a service has one: the scheduler shares the CPUs between sessions first, and
+    // must not count the agent with the load.
+    const prefix = [...network.prefix, "setsid", ...(unprivileged ? kUnprivileged : [])];
+    const child = this.start([...prefix, program, ...flags]);
     const agent = new Agent(child, network);
     await eventually(5, () => {
       if (!child.running) throw new Error(`the agent ended: ${child.stderr}`);

@@ -6,7 +6,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 
 import { assertBalanced, inbound, outbound, settled } from "./books.js";
 import type { Exposition, Labels } from "./exposition.js";
-import { type Child, finished, Lab } from "./harness.js";
+import { finished, Lab } from "./harness.js";
 import type { Network } from "./network.js";
 
 const kSeconds = Number(process.env["TCPVITALS_CHURN_SECONDS"] ?? 10);
@@ -16,19 +16,15 @@ const kPort = 20100;
 const kUnseen: Labels = { ...outbound(kPort), port: "unknown" }; // aborted before a dump saw its port
 const kChurn = { port: kPort, connections: 2, close: "abort" };
 
-interface Churn {
-  load: Child;
-  count: number;
-}
-
-// As many connections as the machine makes in that time, judged by what it makes in a moment.
-async function measureRate(lab: Lab, network: Network): Promise<number> {
-  const tried = await lab.runLoad(network, "churn", { ...kChurn, count: 20_000 });
-  return tried["connections"]! / tried["seconds"]!;
-}
-
-function churn(lab: Lab, network: Network, count: number): Churn {
-  return { count, load: lab.load(network, "churn", { ...kChurn, count }) };
+// One load after the other until the time is over: what they did together.
+async function churnFor(seconds: number, lab: Lab, network: Network): Promise<{ count: number; seconds: number }> {
+  const together = { count: 0, seconds: 0 };
+  for (const end = Date.now() + seconds * 1000; Date.now() < end; ) {
+    const done = await lab.runLoad(network, "churn", { ...kChurn, count: 50_000 });
+    together.count += done["connections"]!;
+    together.seconds += done["seconds"]!;
+  }
+  return together;
 }
 
 // How often a counter of the churn's connections rose, at the servers' end and at the clients'.
@@ -44,23 +40,23 @@ test("as many connections as the machine can make, a scrape every second: exact,
   await lab.load(network, "hold", { port: 20101, connections: 4000 }).ready();
   const agent = await lab.agent(network);
   for (let attempt = 1; attempt <= kAttempts; ++attempt) {
-    const rate = await measureRate(lab, network);
     const before = await settled(agent);
-    const { load, count } = churn(lab, network, Math.round(rate * kSeconds));
+    let churning = true;
+    const churned = churnFor(kSeconds, lab, network).finally(() => (churning = false));
     let scrapes = 0;
-    for (const start = Date.now(); load.running; ++scrapes) {
+    for (const start = Date.now(); churning; ++scrapes) {
       assertBalanced(agent.scrape());
-      await Promise.race([load.end(), sleep(start + 1000 * (scrapes + 1) - Date.now())]);
+      await Promise.race([churned, sleep(Math.max(0, start + 1000 * (scrapes + 1) - Date.now()))]);
     }
-    const done = await finished(load);
+    const { count, seconds } = await churned;
     const after = await settled(agent);
     const rise = (name: string): number => after.value(name) - before.value(name);
-    const pace = `${Math.round(count / done["seconds"]!)} connections/s for ${done["seconds"]} s`;
+    const pace = `${Math.round(count / seconds)} connections/s for ${Math.round(seconds)} s`;
     const dumps = rise("tcpvitals_samples_total");
     const lost = rise("tcpvitals_connection_events_lost_total");
     t.diagnostic(`attempt ${attempt}: ${pace}, ${scrapes} scrapes, ${dumps} dumps, ${lost} events lost`);
     if (lost > 0) continue; // the machine kept the agent from its buffer, and the agent says so
-    assert.ok(dumps >= scrapes);
+    assert.ok(dumps > scrapes / 2); // the budget allows no more where the CPU is slow
     for (const name of ["tcp_connections_opened_total", "tcp_connections_closed_total"]) {
       assert.deepEqual(risen(name, before, after), [count, count], name);
     }
@@ -76,10 +72,10 @@ test("an agent that stood still for ten seconds of churn says what it missed, an
   const agent = await lab.agent(network);
   const leaving = lab.load(network, "hold", { port: 20102, connections: 30 });
   await leaving.ready();
-  const rate = await measureRate(lab, network);
   const before = await settled(agent);
 
-  const { load, count } = churn(lab, network, Math.round(rate * 16));
+  const count = 300_000;
+  const load = lab.load(network, "churn", { ...kChurn, count });
   await sleep(1000);
   agent.child.signal("SIGSTOP");
   await sleep(5000);
@@ -118,7 +114,7 @@ test("an agent that stood still for ten seconds of churn says what it missed, an
   t.diagnostic(`lost, ${unseenEnds} ends of tracked connections not seen; first page after ${waited} ms`);
   assert.ok(missed > 0);
   // Each lost event is a life that was missed, the end of one that was known, or a listener that closed
-  // meanwhile: that of the connections that left, and of the churn if it was faster than thought.
+  // meanwhile: that of the connections that left, and of the churn where that was faster.
   const listeners = lost - missed - unseenEnds;
   assert.ok(listeners === 1 || listeners === 2, `${listeners} lost events are unaccounted for`);
 });
