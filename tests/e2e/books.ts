@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { setTimeout as sleep } from "node:timers/promises";
 
 import type { Exposition, Labels } from "./exposition.js";
-import type { Agent } from "./harness.js";
+import { type Agent, eventually } from "./harness.js";
 
 const kLive = ["established", "fin_wait1", "fin_wait2", "close_wait", "last_ack", "closing"];
 
@@ -21,10 +21,16 @@ export function assertBalanced(page: Exposition): void {
   }
 }
 
-// The events of the last connections may still be on their way.
+// When all events have come: the kernel sends them from a work queue, and a busy machine lets it wait. Those
+// of a scrape's own two ends come last.
 export async function settled(agent: Agent): Promise<Exposition> {
-  await sleep(500);
-  const page = agent.scrape();
-  assertBalanced(page);
-  return page;
+  const events = (page: Exposition): number => page.value("tcpvitals_connection_events_total");
+  return eventually(20, async () => {
+    const before = agent.scrape();
+    await sleep(500);
+    const page = agent.scrape();
+    assert.equal(events(page) - events(before), 2, "events still come");
+    assertBalanced(page);
+    return page;
+  });
 }

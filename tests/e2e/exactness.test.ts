@@ -11,6 +11,7 @@ import type { Network } from "./network.js";
 
 const kCount = 20_000;
 const kAttempts = 5;
+
 interface Lab20k {
   t: TestContext;
   lab: Lab;
