@@ -495,17 +495,21 @@ TEST_CASE("an empty file where a name was is no namespace, and no error") {
 
 TEST_CASE("without one of the privileges only our own namespace is watched, still by its name") {
   const Named blue("blue");
-  for (const auto& [bit, name] : {std::pair(CAP_SYS_ADMIN, "CAP_SYS_ADMIN"),
-                                  std::pair(CAP_NET_BROADCAST, "CAP_NET_BROADCAST"),
-                                  std::pair(CAP_NET_ADMIN, "CAP_NET_ADMIN")}) {
-    CAPTURE(name);
+  struct Privilege {
+    int bit;
+    const char* name;
+  };
+  for (const Privilege& lost : {Privilege{CAP_SYS_ADMIN, "CAP_SYS_ADMIN"},
+                                Privilege{CAP_NET_BROADCAST, "CAP_NET_BROADCAST"},
+                                Privilege{CAP_NET_ADMIN, "CAP_NET_ADMIN"}}) {
+    CAPTURE(lost.name);
     __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
     std::array<__user_cap_data_struct, _LINUX_CAPABILITY_U32S_3> all{};
     REQUIRE(::syscall(SYS_capget, &header, all.data()) == 0);
     auto less = all;
-    less[CAP_TO_INDEX(bit)].effective &= ~CAP_TO_MASK(bit);
+    less[CAP_TO_INDEX(lost.bit)].effective &= ~CAP_TO_MASK(lost.bit);
     REQUIRE(::syscall(SYS_capset, &header, less.data()) == 0);
-    CHECK(missing_namespace_privileges() == name);
+    CHECK(missing_namespace_privileges() == lost.name);
     {
       Watch watch;
       CHECK_FALSE(watch.watcher.stats().privileged);
