@@ -197,13 +197,13 @@ class MnlDiagSocket final : public DiagSocket {
                 std::shared_ptr<const Fd> netns)
       : groups_(groups),
         netns_(std::move(netns)),
-        buffer_(datagram_bytes * batch),
+        buffer_(std::make_unique_for_overwrite<std::byte[]>(datagram_bytes * batch)),
         vectors_(batch),
         messages_(batch),
         datagrams_(batch),
         nsids_(batch, kOwnNamespace) {
     for (std::size_t i = 0; i < batch; ++i) {
-      vectors_[i] = {buffer_.data() + i * datagram_bytes, datagram_bytes};
+      vectors_[i] = {buffer_.get() + i * datagram_bytes, datagram_bytes};
       messages_[i].msg_hdr.msg_iov = &vectors_[i];
       messages_[i].msg_hdr.msg_iovlen = 1;
     }
@@ -241,7 +241,7 @@ class MnlDiagSocket final : public DiagSocket {
   ExcludePrograms excluded_;
   std::shared_ptr<const Fd> netns_;  // null: the one it was opened in
   std::unique_ptr<mnl_socket, MnlClose> socket_;
-  std::vector<std::byte> buffer_;
+  std::unique_ptr<std::byte[]> buffer_;  // a namespace with few sockets touches little of it
   std::vector<iovec> vectors_;
   std::vector<mmsghdr> messages_;
   std::vector<std::span<const std::byte>> datagrams_;
