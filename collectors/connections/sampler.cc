@@ -631,6 +631,7 @@ std::shared_ptr<const Snapshot> Sampler::snapshot() {
   }
   s->tracker = gone_;
   for (const auto& space : spaces_) {
+    if (!space->tracker.started()) continue;  // of one without a baseline nothing is true yet
     s->namespaces.push_back(space->report(*grouping_));
     s->tracker += space->tracker.stats();
     s->tracked += space->tracker.tracked();
