@@ -4,7 +4,7 @@
 // that change, namespaces that go. Both must count the same, and the books must balance at every
 // step.
 //
-//   TCPVITALS_MODEL_STEPS   rows, events and turns of fate; 1,000,000 unless it says otherwise
+//   TCPVITALS_MODEL_STEPS   things shown or done to both; 1,000,000 unless it says otherwise
 //   TCPVITALS_MODEL_SEED    to see a run again; it is printed
 #include <algorithm>
 #include <cstdio>
@@ -144,11 +144,12 @@ class Simulation {
   }
 
   void run() {
-    for (step_ = 0; step_ < steps_; ++step_) {
+    while (step_ < steps_) {
       live();
-      show();
+      if (!show()) continue;
+      ++step_;
       check_balance();
-      if (step_ % 16 == 0) check_equal();
+      if (step_ % 32 == 0) check_equal();
     }
     while (!spaces_.empty()) remove_space(0);
     check_equal();
@@ -546,34 +547,35 @@ class Simulation {
 
   // ---- what is shown of it ----
 
-  void show() {
-    if (!sampling_ && spaces_.size() > 1 && one_in(1000)) return remove_space(0);
-    if (spaces_.size() < 3 && one_in(3000)) return add_space();
+  // A step. False if there was nothing to show, after all.
+  bool show() {
+    if (!sampling_) {
+      if (spaces_.size() > 1 && one_in(2000)) return remove_space(0);
+      if (one_in(400)) return reconfigure();
+      if (one_in(30)) return start_sample();
+    }
+    if (spaces_.size() < 3 && one_in(6000)) return add_space();
     Space& space = any_space();
     if (!space.events.empty() && one_in(2)) return deliver_event(space);
-    if (one_in(200)) return deliver_noise(space);
-    if (!sampling_) {
-      if (one_in(200)) return reconfigure();
-      if (one_in(30)) start_sample();
-      return;
-    }
-    continue_dump();
+    if (one_in(400)) return deliver_noise(space);
+    return sampling_ && continue_dump();
   }
 
-  void deliver_event(Space& space) {
+  bool deliver_event(Space& space) {
     const auto due = std::find_if(space.events.begin(), space.events.end(),
                                   [&](const auto& event) { return event.first <= step_; });
-    if (due == space.events.end()) return;
+    if (due == space.events.end()) return false;
     const Sight event = std::move(due->second);
     space.events.erase(due);
-    if (filtered(event)) return;
+    if (filtered(event)) return false;
     const Bytes bytes = message(encode(event));
     space.tracker->add_event(first_row(bytes));
     space.naive.add_event(event);
+    return true;
   }
 
   // The ends of a listener, and of a socket that nobody used.
-  void deliver_noise(Space& space) {
+  bool deliver_noise(Space& space) {
     Sight event;
     const bool v6 = one_in(2);
     event.shown = {.cookie = space.next_cookie++,
@@ -587,6 +589,7 @@ class Simulation {
     const Bytes bytes = message(event.shown);
     space.tracker->add_event(first_row(bytes));
     space.naive.add_event(event);
+    return true;
   }
 
   // As the kernel shows it: counters cut to their width.
@@ -618,13 +621,14 @@ class Simulation {
     return excluded(config_.excludes, first_row(bytes));
   }
 
-  void start_sample() {
+  bool start_sample() {
     sampling_ = true;
     miss_ends_ = std::exchange(lost_, false);
     dumping_ = 0;
     shared_.begin_dump();
     naive_.groups.begin_dump();
     start_dump();
+    return true;
   }
 
   void start_dump() {
@@ -641,18 +645,28 @@ class Simulation {
     space.filled.insert(space.filled.end(), space.time_wait.begin(), space.time_wait.end());
   }
 
-  void continue_dump() {
+  bool continue_dump() {
     Space& space = *spaces_[dumping_];
-    if (one_in(3000)) return fail_dump(space);
     if (space.filled.empty()) fill(space);
-    if (space.filled.empty()) return end_dump(space);
-    const Sight row = std::move(space.filled.front());
-    space.filled.pop_front();
-    if (filtered(row)) return;
+    if (one_in(3000)) {
+      fail_dump(space);
+    } else if (space.filled.empty()) {
+      end_dump(space);
+    } else {
+      const Sight row = std::move(space.filled.front());
+      space.filled.pop_front();
+      return deliver_row(space, row);
+    }
+    return true;
+  }
+
+  bool deliver_row(Space& space, const Sight& row) {
+    if (filtered(row)) return false;
     const Bytes bytes = message(encode(row));
     space.tracker->add_row(first_row(bytes));
     space.naive.add_row(row);
     if (one_in(8)) check_look_up(space, row, first_row(bytes));
+    return true;
   }
 
   // The kernel writes a piece of the dump: some rows twice, some never, and the newest as well.
@@ -708,8 +722,8 @@ class Simulation {
   }
 
   // As the sampler does.
-  void reconfigure() {
-    if (regrouping_) return;
+  bool reconfigure() {
+    if (regrouping_) return false;
     regrouping_ = true;
     ++reconfigurations_;
     const Excludes before = config_.excludes;
@@ -725,6 +739,7 @@ class Simulation {
     }
     grouping_ = std::move(grouping);
     naive_.grouping = grouping_.get();
+    return true;
   }
 
   void apply_limits() {
@@ -733,23 +748,25 @@ class Simulation {
     shared_.max_connections = naive_.max_connections = config_.limits.connections;
   }
 
-  void add_space() {
+  bool add_space() {
     spaces_.push_back(std::make_unique<Space>(*this, next_netns_++));
     Space& space = *spaces_.back();
     listen(space);
     for (int i = 0; i < 20; ++i) be_born(space);
-    if (!regrouping_) return;
+    if (!regrouping_) return true;
     space.tracker->regroup({}, config_.excludes);
     space.naive.regroup({}, config_.excludes);
+    return true;
   }
 
-  void remove_space(std::size_t which) {
+  bool remove_space(std::size_t which) {
     spaces_[which]->tracker->end_all();
     gone_ += spaces_[which]->tracker->stats();
     spaces_[which]->tracker.reset();
     note(spaces_[which]->naive);
     spaces_.erase(spaces_.begin() + static_cast<std::ptrdiff_t>(which));
     ++spaces_gone_;
+    return true;
   }
 
   // ---- what must hold ----

@@ -121,7 +121,7 @@ TEST_CASE("a SYN that was repeated is told from data that was") {
 }
 
 TEST_CASE("of a whole life that repeated data, what was a SYN cannot be told; else all of it was") {
-  for (const std::uint64_t repeated_bytes : {0, 500}) {
+  for (const std::uint64_t repeated_bytes : {0U, 500U}) {
     Host h;
     h.dump({});
     FakeSocket s{};

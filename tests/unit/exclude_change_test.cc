@@ -29,7 +29,8 @@ struct Account : Tracking {
 };
 
 void check_books(const GroupStats& g, std::uint64_t live) {
-  CHECK(g.opened - g.closes() + g.at_start == live);
+  CHECK(static_cast<std::int64_t>(g.opened - g.closes()) + g.at_start ==
+        static_cast<std::int64_t>(live));
   CHECK(g.connections[static_cast<std::size_t>(TcpState::kEstablished)] == live);
 }
 
