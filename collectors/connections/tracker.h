@@ -182,7 +182,8 @@ class Tracker {
   static constexpr std::size_t kChunk = std::size_t{1} << kChunkBits;
   static constexpr std::size_t kWindow = 8;     // expected rows that may be missing in a row
   static constexpr std::size_t kPrefetch = 16;  // rows
-  static constexpr auto kVanishedRemembered = std::chrono::seconds(60);
+  // A socket that was reset is in no dump, and sends its event when its application lets go of it.
+  static constexpr auto kVanishedRemembered = std::chrono::hours(1);
   static constexpr std::size_t kMaxVanished = 65'536;
 
   Connection& at(Index i) { return chunks_[i >> kChunkBits][i & (kChunk - 1)]; }

@@ -214,7 +214,7 @@ bool NaiveTracker::left_out(const Sight& event) const {
 void NaiveTracker::begin_dump(TimePoint now, bool events_lost) {
   std::vector<std::uint64_t> old;
   for (const auto& [cookie, c] : known) {
-    if (c.vanished && now - c.vanished_at > std::chrono::seconds(60)) old.push_back(cookie);
+    if (c.vanished && now - c.vanished_at > std::chrono::hours(1)) old.push_back(cookie);
   }
   for (const std::uint64_t cookie : old) forget(cookie);
   dumping = true;
