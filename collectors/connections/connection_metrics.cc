@@ -100,7 +100,7 @@ constexpr MetricDesc kEnds{
     "tcp_connection_ends_total", kCounter,
     "How those of tcp_connections_closed_total ended: orderly (our FIN was acknowledged), reset "
     "(it was not: a reset by either side, or a close with data unread), timeout (the peer stopped "
-    "answering), aborted (zero linger: no final counters), unknown (no event came).",
+    "answering), aborted (zero linger: no final counters), unknown (no event came in time).",
     GROUP_LABELS_AND("how"), "sock_diag DESTROY events"};
 constexpr MetricDesc kBusy{
     "tcp_busy_seconds_total", kCounter,
@@ -303,10 +303,11 @@ constexpr MetricDesc kEventPause{
     "waited in the buffer."};
 constexpr MetricDesc kEventBuffer{"tcpvitals_event_buffer_bytes", kGauge,
                                   "Size of the event buffer, as the kernel granted it."};
-constexpr MetricDesc kVanished{"tcpvitals_connections_vanished_total", kCounter,
-                               "Tracked connections that were missing from two dumps with no "
-                               "event: what they did since the last "
-                               "one is not known."};
+constexpr MetricDesc kVanished{
+    "tcpvitals_connections_vanished_total", kCounter,
+    "Tracked connections that were missing from two dumps with no event: it was lost, or the "
+    "connection was reset and its application keeps the socket; then the event comes later and "
+    "counts in tcpvitals_late_events_total."};
 constexpr MetricDesc kLateEvents{"tcpvitals_late_events_total", kCounter,
                                  "Events that came after their connection was given up as "
                                  "vanished, and made its counters whole."};
