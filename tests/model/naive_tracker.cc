@@ -86,7 +86,7 @@ NaiveGroups::Ref NaiveGroups::find_or_add(const Key& key) {
     return find_or_add(
         {key.direction, "other", key.peer, key.netns == 0 ? NetnsId{0} : kNetnsOther});
   }
-  const Ref group = std::make_shared<Group>();
+  Ref group = std::make_shared<Group>();
   named.emplace(key, group);
   all.erase(std::remove_if(all.begin(), all.end(), [](const auto& g) { return g.expired(); }),
             all.end());

@@ -33,37 +33,37 @@ FakeSocket from(std::uint64_t cookie, std::uint16_t port) {
 TEST_CASE("how a connection ended is told by whether its FIN was acknowledged") {
   struct Row {
     const char* what;
-    bool outbound;
     TcpInfo info;
+    bool outbound;
     ConnectionEnd end;
   };
   const Row rows[] = {
       {"all we sent and our FIN",
+       {.bytes_acked = 1001, .bytes_sent = 1000},
        false,
-       {.bytes_acked = 1001, .bytes_sent = 1000},
        ConnectionEnd::kOrderly},
-      {"our SYN too", true, {.bytes_acked = 1002, .bytes_sent = 1000}, ConnectionEnd::kOrderly},
+      {"our SYN too", {.bytes_acked = 1002, .bytes_sent = 1000}, true, ConnectionEnd::kOrderly},
       {"our SYN, but not our FIN",
-       true,
        {.bytes_acked = 1001, .bytes_sent = 1000},
+       true,
        ConnectionEnd::kReset},
       {"what was repeated is acknowledged once",
-       false,
        {.bytes_acked = 701, .bytes_sent = 1000, .bytes_retransmitted = 300},
-       ConnectionEnd::kOrderly},
-      {"data is missing", false, {.bytes_acked = 900, .bytes_sent = 1000}, ConnectionEnd::kReset},
-      {"nothing was ever sent", false, {}, ConnectionEnd::kReset},
-      {"the FIN got through though data was repeated last",
        false,
+       ConnectionEnd::kOrderly},
+      {"data is missing", {.bytes_acked = 900, .bytes_sent = 1000}, false, ConnectionEnd::kReset},
+      {"nothing was ever sent", {}, false, ConnectionEnd::kReset},
+      {"the FIN got through though data was repeated last",
        {.retransmits = 3, .bytes_acked = 1001, .bytes_sent = 1000},
+       false,
        ConnectionEnd::kOrderly},
       {"nobody answered what was repeated",
-       false,
        {.retransmits = 8, .bytes_acked = 900, .bytes_sent = 1000},
+       false,
        ConnectionEnd::kTimeout},
       {"nobody answered the keepalives",
-       true,
        {.probes = 9, .bytes_acked = 1001, .bytes_sent = 1000},
+       true,
        ConnectionEnd::kTimeout},
   };
   for (const Row& row : rows) {
