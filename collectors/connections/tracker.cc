@@ -26,6 +26,11 @@ bool was_established(const TcpInfo& info) {
   return info.min_rtt_us != kNoRtt || info.bytes_acked != 0 || info.bytes_received != 0;
 }
 
+// As a disconnect leaves it. One that is established and was used again has its SYN acknowledged.
+bool is_cleared(const TcpInfo& info) {
+  return info.bytes_acked == 0 && info.bytes_received == 0 && info.bytes_sent == 0;
+}
+
 // Our FIN was acknowledged: of all that is acknowledged, SYN and FIN count as a byte each,
 // retransmitted data counts once. Only an orderly close gets there.
 bool fin_acknowledged(const TcpInfo& info, bool outbound) {
@@ -206,6 +211,7 @@ void Tracker::add_row(const SocketRow& row) {
     if (index != kNone) take_out(index);
     return;
   }
+  if (row.state == TcpState::kClose) return pass_over(index);
   if (index == kNone) {
     ++dump_states_[static_cast<std::size_t>(row.state)];
     if (shared_.connections >= shared_.max_connections) {
@@ -218,10 +224,12 @@ void Tracker::add_row(const SocketRow& row) {
   }
   Connection& c = at(index);
   if (c.dump == dump_ && !c.vanished) return;  // the kernel's walk came by twice
-  ++dump_states_[static_cast<std::size_t>(row.state)];
   const TcpInfoSample sample = row.tcp_info();
   const TcpInfo& info = sample.info;
-  if (is_reused(c, ends, info)) {
+  const bool reused = is_reused(c, ends, info);
+  if (reused && established(row.state) && is_cleared(info)) return pass_over(index);
+  ++dump_states_[static_cast<std::size_t>(row.state)];
+  if (reused) {
     end_reused(c);
     groups_.release(c.group);
     c = Connection{};
@@ -233,6 +241,12 @@ void Tracker::add_row(const SocketRow& row) {
   if (c.vanished) return_to_life(c);
   mark_seen(index);
   advance(c, row, info);
+}
+
+// The kernel was disconnecting the socket while it wrote the row: ports and counters may be cleared
+// already. It is there, and no more than that is known; its event tells the rest.
+void Tracker::pass_over(Index index) {
+  if (index != kNone && !at(index).vanished && at(index).dump != dump_) mark_seen(index);
 }
 
 // To the group that a new configuration gives it.

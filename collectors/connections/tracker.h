@@ -211,6 +211,7 @@ class Tracker {
   void add_socket_without_counters(const SocketRow& row);
   void begin(Index index, const SocketRow& row, std::uint32_t ends);
   void end_unseen(Index index);
+  void pass_over(Index index);
   void mark_seen(Index index);
   void advance(Connection& c, const SocketRow& row, const TcpInfo& info);
   void count_local_port(GroupId group, std::uint16_t port, std::uint32_t ends);

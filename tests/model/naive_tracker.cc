@@ -286,6 +286,13 @@ void NaiveTracker::add_row(const Sight& row) {
     forget(cookie);
     return;
   }
+  if (row.torn) {
+    ++torn;
+    if (found == known.end() || found->second.vanished) return;
+    seen.insert(cookie);
+    found->second.missed = false;
+    return;
+  }
   if (seen.count(cookie) > 0) return;
   ++states;
   if (found == known.end()) {

@@ -43,7 +43,8 @@ struct Sight {
   FakeSocket shown;
   IpAddress local;
   IpAddress remote;
-  Truth truth;  // all zero once the kernel has cleared it
+  Truth truth;        // all zero once the kernel has cleared it
+  bool torn = false;  // a row: the kernel cleared the socket while it wrote this
 };
 
 // Groups by the texts of their labels.
@@ -142,6 +143,7 @@ class NaiveTracker {
   std::uint64_t moved = 0;
   std::uint64_t taken_out = 0;
   std::uint64_t held_back = 0;  // rows that came after their socket's event
+  std::uint64_t torn = 0;
 
  private:
   using Destination = std::tuple<IpAddress, IpAddress, std::uint16_t, bool>;

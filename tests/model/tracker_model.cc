@@ -480,6 +480,11 @@ class Simulation {
     while (!space.walk.empty()) die(space, any_socket(space));
   }
 
+  static bool shows_less(const NaiveTracker::Connection& c) {
+    return c.seen.truth.sent_bytes > 0 || c.received_payload > 0 ||
+           (c.seen.truth.retransmitted_segments & 0xffffffff) > 0;
+  }
+
   // A disconnect and another connect: the same cookie, another connection.
   void use_again(Space& space, Socket* s) {
     if (s == nullptr) return;
@@ -488,18 +493,14 @@ class Simulation {
     if (is_known && known->second.seen.life != s->sight.life) return;
     if (!space.filled.empty()) return;  // a row of the old one is on its way
     const Socket before = *s;
-    *s = make_socket(s->sight.shown.cookie);
-    const auto shows_less = [](const NaiveTracker::Connection& c) {
-      return c.seen.truth.sent_bytes > 0 || c.received_payload > 0 ||
-             (c.seen.truth.retransmitted_segments & 0xffffffff) > 0;
-    };
-    if (is_known && shows_less(known->second) && one_in(2)) {
-      s->outbound = before.outbound;
+    do *s = make_socket(s->sight.shown.cookie);
+    while (!s->outbound);  // what was accepted has a cookie of its own
+    if (is_known && before.outbound && shows_less(known->second) && one_in(2)) {
       s->sight.local = before.sight.local;
       s->sight.remote = before.sight.remote;
       s->sight.truth = {};
       FakeSocket shown = before.sight.shown;
-      shown.state = s->outbound ? TcpState::kSynSent : TcpState::kEstablished;
+      shown.state = TcpState::kSynSent;
       shown.info = s->sight.shown.info;
       s->sight.shown = shown;
       send_more_in_fewer_segments(*s, known->second.seen.truth);
@@ -685,8 +686,24 @@ class Simulation {
           row.shown.state = TcpState::kEstablished;
         }
       }
+      if (one_in(50)) tear(space, row);
       space.filled.push_back(std::move(row));
     }
+  }
+
+  // A disconnect comes in between: after the ports were read, or before.
+  void tear(const Space& space, Sight& row) {
+    const auto known = space.naive.known.find(row.shown.cookie);
+    const bool states_first = known != space.naive.known.end() && shows_less(known->second) &&
+                              row.shown.state != TcpState::kSynSent &&
+                              row.shown.state != TcpState::kSynReceived;
+    row.torn = true;
+    row.truth = {};
+    row.shown.info = {.min_rtt_us = row.shown.info.min_rtt_us};
+    if (states_first && one_in(2)) return;
+    row.shown.state = TcpState::kClose;
+    row.shown.remote_port = 0;
+    if (one_in(2)) row.shown.local_port = 0;
   }
 
   void fail_dump(Space& space) {
@@ -918,6 +935,7 @@ class Simulation {
     moved_ += naive.moved;
     taken_out_ += naive.taken_out;
     held_back_ += naive.held_back;
+    torn_ += naive.torn;
   }
 
   // A run that did not meet all this has shown little.
@@ -930,6 +948,7 @@ class Simulation {
         {"late events", gone_.late_events},
         {"returned", returned_},
         {"held back", held_back_},
+        {"torn rows", torn_},
         {"sockets used again", reused_},
         {"closed without counters", gone_.closes_without_counters},
         {"over the limit", gone_.untracked},
@@ -984,6 +1003,7 @@ class Simulation {
   std::uint64_t moved_ = 0;
   std::uint64_t taken_out_ = 0;
   std::uint64_t held_back_ = 0;
+  std::uint64_t torn_ = 0;
 };
 
 std::uint64_t number_from(const char* variable, std::uint64_t otherwise) {

@@ -223,6 +223,41 @@ TEST_CASE("rule 2: a listener's end and a socket never used are nobody's connect
   CHECK(w.groups.groups().empty());
 }
 
+TEST_CASE("a row that the kernel wrote during a disconnect says only that the socket is there") {
+  FakeSocket whole = client(1);
+  whole.info.bytes_acked = 11;
+  whole.info.bytes_sent = 10;
+  FakeSocket counters_cleared = whole;
+  counters_cleared.info = {.min_rtt_us = 100};
+  FakeSocket all_cleared = counters_cleared;
+  all_cleared.state = TcpState::kClose;
+  all_cleared.local_port = all_cleared.remote_port = 0;
+  FakeSocket event = counters_cleared;
+  event.remote_port = 0;
+  for (const FakeSocket& torn : {counters_cleared, all_cleared}) {
+    CAPTURE(torn.local_port);
+    Host w;
+    w.dump({});
+    w.dump({whole});
+    w.dump({torn});
+    w.dump({});  // the first miss
+    CHECK(w.outbound().opened == 1);
+    CHECK(w.outbound().closes() == 0);
+    w.event(event);
+    CHECK(w.outbound().opened == 1);
+    CHECK(w.outbound().closes() == 1);
+    CHECK(w.inbound().opened == 0);
+  }
+  // Never seen before: its event says whose it was.
+  Host w;
+  w.dump({});
+  w.dump({all_cleared});
+  CHECK(w.tracker.tracked() == 0);
+  CHECK(w.groups.groups().empty());
+  w.event(event);
+  CHECK(w.group(Direction::kOutbound, kPortUnknown).closes() == 1);
+}
+
 TEST_CASE("rule 3: what was there at the start is a baseline") {
   Host w;
   FakeSocket s{};
