@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <utility>
 
 namespace tcpvitals::bench {
 namespace {
@@ -34,7 +35,11 @@ double best(const Contender& c, double Cost::*what) {
 }
 
 double ratio(const Contender& c, const Contender& baseline, double Cost::*what) {
-  return best(c, what) / best(baseline, what);
+  std::vector<double> ratios;
+  for (std::size_t i = 0; i < c.costs.size(); ++i) {
+    ratios.push_back(c.costs[i].*what / baseline.costs[i].*what);
+  }
+  return median(std::move(ratios));
 }
 
 void print_table(const std::vector<Contender>& contenders) {

@@ -26,10 +26,11 @@ double median(std::vector<double> values);
 // The lowest of the rounds: what else the machine does can only add.
 double best(const Contender& c, double Cost::*what);
 
-// best(c) / best(baseline).
+// The median over the rounds of what c cost to what the baseline cost in the same round: what makes
+// a whole round slow falls on both, and one round that was disturbed does not count.
 double ratio(const Contender& c, const Contender& baseline, double Cost::*what);
 
-// Medians, bests, and ratios of the bests to the first's.
+// Medians, bests, and ratios to the first.
 void print_table(const std::vector<Contender>& contenders);
 
 // One line: a figure, what it is wished to be, and whether it is. A miss is told, it fails nothing.
