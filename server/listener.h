@@ -10,18 +10,9 @@
 #include "base/fd.h"
 #include "base/ip.h"
 #include "base/result.h"
+#include "server/options.h"
 
 namespace tcpvitals {
-
-// What arrives is sent back (the echo service of RFC 862).
-struct ListenerOptions {
-  std::string name = "echo";  // label `listener`: short, lower case, unique
-  // 127.0.0.1:10078. Port 0: the kernel chooses one.
-  Endpoint endpoint = {{{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 127, 0, 0, 1}}, 10078};
-  std::uint32_t backlog = 4096;               // connections waiting for accept, per worker
-  std::uint32_t max_connections = 0;          // 0: what the descriptor limit allows
-  std::uint32_t max_output_bytes = 64 << 10;  // held per connection while its peer does not read
-};
 
 // One socket per worker, all on the same endpoint; the kernel spreads connections over them.
 struct ListenerSockets {

@@ -23,21 +23,6 @@ std::uint32_t default_connection_limit() {
                                                                     : most / 2);
 }
 
-Result<void> validate(const ServerOptions& options) {
-  if (options.listeners.size() > std::numeric_limits<std::uint16_t>::max()) {
-    return Error{"too many listeners"};
-  }
-  if (options.sweep_interval <= Clock::duration::zero()) {
-    return Error{"the sweep interval must be positive"};
-  }
-  for (const ListenerOptions& listener : options.listeners) {
-    if (listener.max_output_bytes == 0) {
-      return Error{"listener " + listener.name + ": max_output_bytes must be positive"};
-    }
-  }
-  return {};
-}
-
 }  // namespace
 
 Result<std::unique_ptr<Server>> Server::start(ServerOptions options) {

@@ -25,19 +25,11 @@
 #include "base/clock.h"
 #include "base/result.h"
 #include "server/listener.h"
+#include "server/options.h"
 #include "server/statistics.h"
 #include "server/worker.h"
 
 namespace tcpvitals {
-
-struct ServerOptions {
-  std::vector<ListenerOptions> listeners = {ListenerOptions{}};
-  unsigned workers = 0;  // 0: one per core this process may use
-  // How often every live connection's TCP_INFO is read: 1 to 2 us each. A connection's last is read
-  // when it closes, whatever this is.
-  Clock::duration sweep_interval = std::chrono::seconds(5);
-  std::size_t max_connection_series = 20;  // connections with metrics of their own: the worst
-};
 
 class Server {
  public:

@@ -1,0 +1,136 @@
+// What a server is told: plain values, each with a default that is right for most.
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/ip.h"
+#include "base/result.h"
+
+namespace tcpvitals {
+
+class AuditLog;
+class Handler;
+class RelayTable;
+
+// When the kernel asks a silent peer whether it is still there.
+struct KeepAlive {
+  std::chrono::seconds idle{7200};  // of silence before the first probe; 0: never
+  std::chrono::seconds interval{150};
+  unsigned count = 9;  // unanswered probes that end the connection
+
+  bool operator==(const KeepAlive&) const = default;
+};
+
+// How long a connection may take for what; 0: for ever. Kept to the second.
+struct Deadlines {
+  std::chrono::seconds proxy_header{5};
+  std::chrono::seconds handshake{10};    // TLS
+  std::chrono::seconds connect{5};       // relay: to the backend
+  std::chrono::seconds idle{0};          // nothing received and nothing sent
+  std::chrono::seconds write_stall{60};  // output waits and the peer takes none of it
+  std::chrono::seconds lifetime{0};
+
+  bool operator==(const Deadlines&) const = default;
+};
+
+// Bounds for all connections of one prefix of peers together; 0: none.
+struct PeerLimitOptions {
+  std::uint32_t max_connections = 0;  // at once
+  double rate = 0;                    // new ones a second, on average
+  std::uint32_t burst = 0;            // as many at once after a silence; 0: a second's worth
+  std::uint8_t ipv4_length = 32;
+  std::uint8_t ipv6_length = 64;
+  std::size_t max_entries = 65'536;
+
+  bool limits() const { return max_connections > 0 || rate > 0; }
+  bool operator==(const PeerLimitOptions&) const = default;
+};
+
+// New connections a second, of all peers; 0: no limit.
+struct AcceptRateOptions {
+  std::uint32_t soft = 5000;  // above it: counted and logged
+  std::uint32_t hard = 0;     // above it: refused
+
+  bool operator==(const AcceptRateOptions&) const = default;
+};
+
+enum class ClientCertificate : std::uint8_t { kNone, kRequest, kRequire };
+
+struct TlsOptions {
+  std::string certificate_file;  // PEM, the chain included; empty: no TLS
+  std::string key_file;          // PEM, not encrypted
+  std::string client_ca_file;    // PEM; who signs the clients' certificates
+  ClientCertificate client_certificate = ClientCertificate::kNone;
+  std::uint32_t max_handshakes = 1000;  // at once; one more is refused
+
+  bool enabled() const { return !certificate_file.empty(); }
+  bool operator==(const TlsOptions&) const = default;
+};
+
+enum class ProxyVersion : std::uint8_t { kNone, kV1, kV2 };
+
+enum class HandlerKind : std::uint8_t {
+  kEcho,     // what arrives is sent back (RFC 862)
+  kDiscard,  // what arrives is thrown away (RFC 863)
+  kRelay,    // both directions, to a backend and from it
+  kOwn,      // ListenerOptions::make_handler
+};
+
+struct ListenerOptions {
+  std::string name = "echo";  // label `listener`: short, lower case, unique
+  // 127.0.0.1:10078. Port 0: the kernel chooses one. [::] takes IPv4 too.
+  Endpoint endpoint = {{{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 127, 0, 0, 1}}, 10078};
+
+  HandlerKind handler = HandlerKind::kEcho;
+  Endpoint backend;                               // of a relay
+  ProxyVersion send_proxy = ProxyVersion::kNone;  // the header that a relay sends to its backend
+  RelayTable* relay_table = nullptr;              // of a relay: who is told of its connections
+  std::function<std::unique_ptr<Handler>()> make_handler;  // kOwn: called once per worker
+
+  std::uint32_t backlog = 4096;               // connections waiting for accept, per worker
+  std::uint32_t max_connections = 0;          // 0: what the descriptor limit allows
+  std::uint32_t max_output_bytes = 64 << 10;  // held per connection while its peer does not read
+
+  // Options of the sockets; 0 or empty: the kernel's default.
+  KeepAlive keepalive;
+  std::chrono::milliseconds user_timeout{0};  // TCP_USER_TIMEOUT: sent data unacknowledged
+  bool nodelay = true;
+  std::uint32_t fast_open = 0;  // TCP_FASTOPEN: requests waiting for their handshake
+  std::chrono::seconds defer_accept{0};
+  std::uint32_t receive_buffer = 0;  // bytes
+  std::uint32_t send_buffer = 0;     // bytes
+  std::string congestion_control;
+
+  std::vector<IpPrefix> allow;  // empty: everyone
+  std::vector<IpPrefix> deny;   // stands above allow
+  PeerLimitOptions per_peer;
+  AcceptRateOptions accept_rate;
+  Deadlines deadlines;
+  TlsOptions tls;
+  // Every connection begins with a PROXY header, and only these may connect; empty: none does.
+  std::vector<IpPrefix> proxy_from;
+  bool audit = true;  // where the server has an audit log
+};
+
+struct ServerOptions {
+  std::vector<ListenerOptions> listeners = {ListenerOptions{}};
+  unsigned workers = 0;  // 0: one per core this process may use
+  // How often every live connection's TCP_INFO is read: 1 to 2 us each. A connection's last is read
+  // when it closes, whatever this is.
+  Clock::duration sweep_interval = std::chrono::seconds(5);
+  std::size_t max_connection_series = 20;    // connections with metrics of their own: the worst
+  std::uint32_t reserved_descriptors = 128;  // never taken by connections
+  AuditLog* audit = nullptr;                 // outlives the server; null: none
+};
+
+// What cannot be right, by the listener's name.
+Result<void> validate(const ServerOptions& options);
+
+}  // namespace tcpvitals
