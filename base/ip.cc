@@ -76,9 +76,10 @@ bool IpPrefix::contains(const IpAddress& a) const {
 
 IpPrefix prefix_of(const IpAddress& address, std::uint8_t length) {
   IpPrefix prefix{address, length};
-  for (std::size_t i = length; i < 128; ++i) {
-    prefix.address.bytes[i / 8] &= static_cast<std::uint8_t>(~(0x80U >> (i % 8)));
-  }
+  const std::size_t whole = length / 8;
+  if (whole == 16) return prefix;
+  prefix.address.bytes[whole] &= static_cast<std::uint8_t>(0xff00U >> (length % 8));
+  std::fill(prefix.address.bytes.begin() + whole + 1, prefix.address.bytes.end(), 0);
   return prefix;
 }
 
