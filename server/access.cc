@@ -63,8 +63,8 @@ PeerLimits::PeerLimits(const PeerLimitOptions& options)
       seed_(random_seed()),
       interval_ns_(token_interval(options)),
       bucket_ns_(interval_ns_ * bucket_size(options)),
-      shard_capacity_((options.table + kShards - 1) / kShards) {
-  if (off()) return;
+      shard_capacity_((options.max_entries + kShards - 1) / kShards) {
+  if (!options_.limits()) return;
   for (Shard& shard : shards_) {
     shard.chains.assign(shard_capacity_, kNone);
     shard.entries.reserve(shard_capacity_);  // whose pages the kernel gives when they are used
@@ -81,7 +81,7 @@ std::size_t PeerLimits::hash(const IpAddress& peer) const {
 }
 
 PeerLimits::Verdict PeerLimits::admit(const IpAddress& address, TimePoint now) {
-  if (off()) return Verdict::kUncounted;
+  if (!options_.limits()) return Verdict::kUncounted;
   const IpAddress peer = peer_of(address);
   const std::size_t h = hash(peer);
   const std::int64_t now_ns = nanoseconds(now);
@@ -105,7 +105,7 @@ PeerLimits::Verdict PeerLimits::admit(const IpAddress& address, TimePoint now) {
 }
 
 void PeerLimits::leave(const IpAddress& address) {
-  if (off()) return;
+  if (!options_.limits()) return;
   const IpAddress peer = peer_of(address);
   const std::size_t h = hash(peer);
   Shard& shard = shards_[h % kShards];
@@ -208,14 +208,15 @@ AcceptRate::Verdict AcceptRate::accept(TimePoint now) {
     slot.compare_exchange_weak(word, std::uint64_t{second} << 32, std::memory_order_relaxed);
   }
   const auto count = static_cast<std::uint32_t>(slot.fetch_add(1, std::memory_order_relaxed)) + 1;
-  if (soft_limit_ != 0 && count == soft_limit_ + 1) {
+  if (options_.soft != 0 && count == options_.soft + 1) {
     soft_seconds_.fetch_add(1, std::memory_order_relaxed);
   }
-  if (hard_limit_ != 0 && count > hard_limit_) {
+  if (options_.hard != 0 && count > options_.hard) {
     refused_.fetch_add(1, std::memory_order_relaxed);
     return Verdict::kRefused;
   }
-  return soft_limit_ != 0 && count == soft_limit_ + 1 ? Verdict::kSoftLimit : Verdict::kAccepted;
+  return options_.soft != 0 && count == options_.soft + 1 ? Verdict::kSoftLimit
+                                                          : Verdict::kAccepted;
 }
 
 std::uint32_t AcceptRate::peak(TimePoint now) const {

@@ -12,6 +12,7 @@
 
 #include "base/clock.h"
 #include "base/ip.h"
+#include "server/options.h"
 
 namespace tcpvitals {
 
@@ -28,22 +29,11 @@ class AccessList {
   std::vector<IpPrefix> deny_;
 };
 
-struct PeerLimitOptions {
-  std::uint32_t max_connections = 0;  // of one peer at once; 0: no limit
-  double rate = 0;                    // connections a second, in the long run; 0: no limit
-  std::uint32_t burst = 0;  // at once after a rest; 0: what the rate gives in a second, at least 1
-  std::uint8_t ipv4_length = 32;  // how much of an address is one peer
-  std::uint8_t ipv6_length = 64;
-  std::size_t table = 65'536;  // peers remembered, at least 1
-
-  bool operator==(const PeerLimitOptions&) const = default;
-};
-
 // PeerLimits: how many connections each peer has, and a token bucket for each; a peer is a prefix.
 //
 // Thread-safe: 16 locks, each held for O(1). Bounded, whatever comes: 44 bytes for each of
-// `table` peers, taken as they come. A peer without a connection and with a full bucket is as one
-// never seen, and is forgotten. When all others fill the table, a new peer is admitted without
+// max_entries peers, taken as they come. A peer without a connection and with a full bucket is as
+// one never seen, and is forgotten. When all others fill the table, a new peer is admitted without
 // being counted: whoever has that many prefixes is not held by a limit for each, while refusing
 // would lock everyone else out. max_connections of the listener holds for all.
 class PeerLimits {
@@ -99,7 +89,6 @@ class PeerLimits {
     std::uint32_t newest_idle = kNone;
   };
 
-  bool off() const { return options_.max_connections == 0 && interval_ns_ == 0; }
   IpAddress peer_of(const IpAddress& address) const;
   std::size_t hash(const IpAddress& peer) const;
   void forget_idle(Shard& shard, std::int64_t now_ns);
@@ -126,9 +115,7 @@ class AcceptRate {
     kRefused,    // over the hard limit
   };
 
-  // 0: no limit.
-  AcceptRate(std::uint32_t soft_limit, std::uint32_t hard_limit)
-      : soft_limit_(soft_limit), hard_limit_(hard_limit) {}
+  explicit AcceptRate(const AcceptRateOptions& options) : options_(options) {}
 
   Verdict accept(TimePoint now);
 
@@ -141,8 +128,7 @@ class AcceptRate {
  private:
   static constexpr std::uint32_t kSeconds = 60;
 
-  const std::uint32_t soft_limit_;
-  const std::uint32_t hard_limit_;
+  const AcceptRateOptions options_;
   std::atomic<std::uint64_t> soft_seconds_{0};
   std::atomic<std::uint64_t> refused_{0};
   // Of each second its number (upper half) and its connections (lower half), in one word.

@@ -169,7 +169,7 @@ TEST_CASE("without limits nothing is kept") {
 
 TEST_CASE("a flood of peers fills the table and no more; then new ones pass uncounted") {
   constexpr std::uint32_t kTable = 4096;
-  PeerLimits limits({.max_connections = 1, .table = kTable});
+  PeerLimits limits({.max_connections = 1, .max_entries = kTable});
   std::vector<std::uint32_t> admitted;
   for (std::uint32_t i = 0; i < 4 * kTable; ++i) {
     const Verdict verdict = limits.admit(numbered(i), at(0s));
@@ -191,7 +191,7 @@ TEST_CASE("a flood of peers fills the table and no more; then new ones pass unco
 }
 
 TEST_CASE("peers that used up their buckets keep their places until those are full again") {
-  PeerLimits limits({.rate = 1, .burst = 2, .table = 16});
+  PeerLimits limits({.rate = 1, .burst = 2, .max_entries = 16});
   std::uint32_t i = 0;
   for (; limits.overflowed() < 1000; ++i) {
     if (limits.admit(numbered(i), at(0s)) == Verdict::kAdmitted) limits.leave(numbered(i));
@@ -220,7 +220,7 @@ TEST_CASE("a million connections of random peers, against a naive model") {
   PeerLimits limits({.max_connections = kMost,
                      .rate = kRate,
                      .burst = static_cast<std::uint32_t>(kBurst),
-                     .table = 1024});
+                     .max_entries = 1024});
   std::map<std::uint32_t, Naive> model;
   std::vector<std::uint32_t> live;
   std::array<std::uint64_t, 4> verdicts{};
@@ -274,7 +274,7 @@ TEST_CASE("a million connections of random peers, against a naive model") {
 
 TEST_CASE("threads never exceed a peer's limit together, and leave nothing behind") {
   constexpr std::uint32_t kMost = 5;
-  PeerLimits limits({.max_connections = kMost, .table = 64});
+  PeerLimits limits({.max_connections = kMost, .max_entries = 64});
   std::array<std::atomic<std::uint32_t>, 8> live{};
   std::atomic<bool> exceeded = false;
   std::vector<std::thread> threads;
@@ -302,7 +302,7 @@ TEST_CASE("threads never exceed a peer's limit together, and leave nothing behin
 }
 
 TEST_CASE("the soft limit is told once a second, the hard one refuses") {
-  AcceptRate rate(3, 5);
+  AcceptRate rate({.soft = 3, .hard = 5});
   const auto pace = [&](Clock::duration when) { return rate.accept(at(when)); };
   for (int second = 0; second < 2; ++second) {
     const auto start = std::chrono::seconds(second);
@@ -319,7 +319,7 @@ TEST_CASE("the soft limit is told once a second, the hard one refuses") {
 }
 
 TEST_CASE("the peak is of one second of the last 60, refused ones included") {
-  AcceptRate rate(0, 2);
+  AcceptRate rate({.soft = 0, .hard = 2});
   CHECK(rate.peak(at(0s)) == 0);
   for (int i = 0; i < 9; ++i) (void)rate.accept(at(0s));
   for (int i = 0; i < 4; ++i) (void)rate.accept(at(30s));
@@ -333,7 +333,7 @@ TEST_CASE("the peak is of one second of the last 60, refused ones included") {
 }
 
 TEST_CASE("threads count every connection, in its second or the next") {
-  AcceptRate rate(10, 0);
+  AcceptRate rate({.soft = 10, .hard = 0});
   std::vector<std::thread> threads;
   std::atomic<std::uint64_t> told = 0;
   for (int t = 0; t < 4; ++t) {
