@@ -1,0 +1,198 @@
+#include "server/audit.h"
+
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstring>
+#include <utility>
+
+#include "base/log.h"
+
+namespace tcpvitals {
+namespace {
+
+constexpr std::size_t kBatch = 64 << 10;
+constexpr auto kPause = std::chrono::milliseconds(100);
+
+std::string_view first_batch(std::string_view lines) {
+  if (lines.size() <= kBatch) return lines;
+  return lines.substr(0, lines.rfind('\n', kBatch - 1) + 1);
+}
+
+std::uint64_t count_lines(std::string_view lines) {
+  return static_cast<std::uint64_t>(std::count(lines.begin(), lines.end(), '\n'));
+}
+
+}  // namespace
+
+Result<std::unique_ptr<AuditLog>> AuditLog::open(AuditOptions options) {
+  if (options.buffer_bytes < 2 * kBatch) {
+    return Error{"audit buffer: " + std::to_string(options.buffer_bytes) +
+                 " bytes, fewer than 131072"};
+  }
+  auto file = AuditFile::open(options.path);
+  if (!file) return std::move(file.error());
+  return std::unique_ptr<AuditLog>(new AuditLog(std::move(options), std::move(*file)));
+}
+
+AuditLog::AuditLog(AuditOptions options, AuditFile file)
+    : options_(std::move(options)), half_(options_.buffer_bytes / 2), file_(std::move(file)) {
+  // With room for a gap record. Not zeroed: memory follows what has ever waited.
+  waiting_.bytes.reset(new char[half_ + kMaxAuditLine]);
+  taken_.bytes.reset(new char[half_ + kMaxAuditLine]);
+  statistics_.queue_limit_bytes = 2 * half_;
+  // Signals are for the program's own threads; and past a file size limit or a closed pipe an error
+  // is wanted, not SIGXFSZ or SIGPIPE.
+  sigset_t all;
+  sigset_t before;
+  sigfillset(&all);
+  pthread_sigmask(SIG_SETMASK, &all, &before);
+  thread_ = std::thread([this] { run(); });
+  pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  pthread_setname_np(thread_.native_handle(), "audit");
+}
+
+AuditLog::~AuditLog() {
+  {
+    const std::lock_guard lock(mutex_);
+    stop_ = true;
+  }
+  work_.notify_one();
+  thread_.join();
+  if (given_up_ > 0) {
+    log_error("audit log: lines given up",
+              {{"file", options_.path}, {"lines", std::to_string(given_up_)}});
+  }
+}
+
+void AuditLog::write(const AuditOpen& open) { write_record(open, &AuditGap::opens); }
+void AuditLog::write(const AuditClose& close) { write_record(close, &AuditGap::closes); }
+void AuditLog::write(const AuditDeny& deny) { write_record(deny, &AuditGap::denies); }
+
+template <typename Record>
+void AuditLog::write_record(const Record& record, std::uint64_t AuditGap::*kind) {
+  std::array<char, kMaxAuditLine> line;
+  const std::size_t size = format_audit_line(record, std::chrono::system_clock::now(), line);
+  std::unique_lock lock(mutex_);
+  // A line that would still fit must not stand before the gap record.
+  if (lost_.lost() > 0 || size > half_ - waiting_.size) {
+    ++(lost_.*kind);
+    ++statistics_.lost;
+    return;
+  }
+  std::memcpy(waiting_.bytes.get() + waiting_.size, line.data(), size);
+  const std::size_t before = std::exchange(waiting_.size, waiting_.size + size);
+  statistics_.queued_bytes += size;
+  lock.unlock();
+  if (before == 0 || (before < kBatch && before + size >= kBatch)) work_.notify_one();
+}
+
+Result<void> AuditLog::reopen() {
+  auto file = AuditFile::open(options_.path);
+  if (!file) return std::move(file.error());
+  {
+    const std::lock_guard lock(mutex_);
+    next_file_ = std::move(*file);
+  }
+  work_.notify_one();
+  return {};
+}
+
+bool AuditLog::flush(TimePoint deadline) {
+  std::unique_lock lock(mutex_);
+  const std::uint64_t turn = waiting_.size > 0 ? turn_ + 1 : turn_;
+  wanted_turn_ = std::max(wanted_turn_, turn);
+  work_.notify_one();
+  return done_.wait_until(lock, deadline, [&] { return done_turn_ >= turn; });
+}
+
+AuditStatistics AuditLog::statistics() const {
+  const std::lock_guard lock(mutex_);
+  return statistics_;
+}
+
+void AuditLog::run() {
+  std::unique_lock lock(mutex_);
+  for (;;) {
+    work_.wait(lock, [&] { return waiting_.size > 0 || next_file_.valid() || stop_; });
+    work_.wait_for(lock, kPause, [&] {
+      return waiting_.size >= kBatch || wanted_turn_ > turn_ || next_file_.valid() || stop_;
+    });
+    if (stop_ && waiting_.size == 0) return;
+    std::swap(waiting_, taken_);
+    const AuditGap gap = std::exchange(lost_, {});
+    ++turn_;
+    if (gap.lost() > 0) {
+      const AuditLine room(taken_.bytes.get() + taken_.size, kMaxAuditLine);
+      const std::size_t size = format_audit_line(gap, std::chrono::system_clock::now(), room);
+      taken_.size += size;
+      statistics_.queued_bytes += size;
+    }
+    lock.unlock();
+    const std::uint64_t left = write_lines(taken_.lines());
+    lock.lock();
+    if (left > 0) {  // the last of them is the gap record, if there is one
+      statistics_.lost += gap.lost() > 0 ? left - 1 : left;
+      given_up_ += gap.lost() > 0 ? left - 1 + gap.lost() : left;
+    }
+    taken_.size = 0;
+    done_turn_ = turn_;
+    done_.notify_all();
+  }
+}
+
+// How many lines it gave up: none, unless the log is to stop.
+std::uint64_t AuditLog::write_lines(std::string_view lines) {
+  for (;;) {
+    use_next_file();
+    if (lines.empty()) return 0;
+    const auto [bytes, error] = file_.append(first_batch(lines));
+    account(lines.substr(0, bytes), error);
+    lines.remove_prefix(bytes);
+    if (error != 0 && !wait_out(error)) return count_lines(lines);
+  }
+}
+
+void AuditLog::use_next_file() {
+  AuditFile next;
+  {
+    const std::lock_guard lock(mutex_);
+    next = std::exchange(next_file_, {});
+  }
+  if (next.valid()) file_ = std::move(next);  // closes the old one, which may take the disk's time
+}
+
+void AuditLog::account(std::string_view written, int error) {
+  const std::uint64_t lines = count_lines(written);
+  {
+    const std::lock_guard lock(mutex_);
+    statistics_.lines += lines;
+    statistics_.bytes += written.size();
+    statistics_.queued_bytes -= written.size();
+    if (error != 0 && error != EAGAIN) ++statistics_.write_errors;
+  }
+  if (error == EAGAIN || failing_ == (error != 0)) return;
+  failing_ = error != 0;
+  if (failing_) {
+    log_error("audit log: cannot write", {{"error", errno_error(options_.path, error).message}});
+  } else {
+    log_info("audit log: writes again", {{"file", options_.path}});
+  }
+}
+
+// Before the next try. False: the log is to stop, there is none.
+bool AuditLog::wait_out(int error) {
+  if (error == EAGAIN) {
+    pollfd pipe{file_.fd(), POLLOUT, 0};
+    ::poll(&pipe, 1, static_cast<int>(kPause.count()));
+  }
+  std::unique_lock lock(mutex_);
+  if (error != EAGAIN) work_.wait_for(lock, kPause, [&] { return next_file_.valid() || stop_; });
+  return !stop_;
+}
+
+}  // namespace tcpvitals

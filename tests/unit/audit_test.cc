@@ -1,0 +1,350 @@
+#include "server/audit.h"
+
+#include <doctest/doctest.h>
+#include <fcntl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <sstream>
+#include <string>
+#include <thread>
+#include <vector>
+
+using namespace tcpvitals;
+using namespace std::chrono_literals;
+
+namespace {
+
+using Json = nlohmann::json;
+
+// A directory that is gone again at the end.
+class Directory {
+ public:
+  Directory() { CHECK(::mkdtemp(path_.data()) != nullptr); }
+  ~Directory() { std::filesystem::remove_all(path_); }
+  std::string file(const std::string& name = "audit.jsonl") const { return path_ + "/" + name; }
+
+ private:
+  std::string path_ = (std::filesystem::temp_directory_path() / "audit-XXXXXX").string();
+};
+
+std::string read_file(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  return {std::istreambuf_iterator<char>(file), {}};
+}
+
+// Every line is whole, and JSON.
+std::vector<Json> parse_lines(const std::string& text) {
+  CHECK((text.empty() || text.back() == '\n'));
+  std::vector<Json> lines;
+  std::istringstream stream(text);
+  for (std::string line; std::getline(stream, line);) lines.push_back(Json::parse(line));
+  return lines;
+}
+
+std::unique_ptr<AuditLog> open_log(const std::string& path, std::size_t buffer = 8U << 20) {
+  auto log = AuditLog::open({path, buffer});
+  REQUIRE(log.ok());
+  return std::move(*log);
+}
+
+TimePoint in(Clock::duration duration) { return Clock::now() + duration; }
+
+void write_open(AuditLog& log, std::uint64_t id) {
+  log.write(AuditOpen{.id = id, .listener = "echo"});
+}
+
+// Which of opens, closes and denies the n-th line of overflow() is.
+const char* event_of(std::uint64_t n) {
+  constexpr const char* kEvents[] = {"open", "close", "deny"};
+  return kEvents[n % 3];
+}
+
+// Writes lines until `lost` were lost; how many that took.
+std::uint64_t overflow(AuditLog& log, std::uint64_t lost) {
+  std::uint64_t n = 0;
+  for (; log.statistics().lost < lost; ++n) {
+    REQUIRE(n < 100'000);
+    if (n % 3 == 0) log.write(AuditOpen{.id = n, .listener = "echo"});
+    if (n % 3 == 1) log.write(AuditClose{.id = n, .listener = "echo", .cause = "peer_fin"});
+    if (n % 3 == 2) log.write(AuditDeny{.listener = "echo", .why = "access"});
+  }
+  return n;
+}
+
+// All that overflow() wrote is there, or in a gap record that stands where it is missing.
+void check_overflow(const std::vector<Json>& lines, std::uint64_t written, std::uint64_t lost) {
+  std::uint64_t n = 0;
+  std::uint64_t in_gaps = 0;
+  for (const Json& line : lines) {
+    if (line["event"] != "gap") {
+      CHECK(line["event"] == event_of(n));
+      if (line.contains("id")) CHECK(line["id"] == n);
+      ++n;
+      continue;
+    }
+    std::map<std::string, std::uint64_t> missing;
+    const std::uint64_t end = n + line["lost"].get<std::uint64_t>();
+    in_gaps += end - n;
+    while (n < end) ++missing[event_of(n++)];
+    CHECK(line["opens"] == missing["open"]);
+    CHECK(line["closes"] == missing["close"]);
+    CHECK(line["denies"] == missing["deny"]);
+  }
+  CHECK(n == written);
+  CHECK(in_gaps == lost);
+}
+
+// The reading end of a pipe that a log writes to, and that nobody reads until read_all().
+class Pipe {
+ public:
+  explicit Pipe(const std::string& path) {
+    CHECK(::mkfifo(path.c_str(), 0600) == 0);
+    fd_ = Fd(::open(path.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC));
+    CHECK(::fcntl(fd_.get(), F_SETPIPE_SZ, 4096) == 4096);
+  }
+  // Until the log has flushed.
+  std::string read_all(AuditLog& log) {
+    std::string text;
+    std::vector<char> buffer(64 << 10);
+    for (bool flushed = false;;) {
+      const ssize_t n = ::read(fd_.get(), buffer.data(), buffer.size());
+      if (n > 0) {
+        text.append(buffer.data(), static_cast<std::size_t>(n));
+      } else if (flushed) {
+        return text;
+      } else {
+        flushed = log.flush(in(1ms));
+      }
+    }
+  }
+
+ private:
+  Fd fd_;
+};
+
+// A disk that has room for so much in each file, for as long as this lives.
+class SmallDisk {
+ public:
+  explicit SmallDisk(std::size_t bytes) {
+    ::getrlimit(RLIMIT_FSIZE, &before_);
+    const rlimit limit{bytes, before_.rlim_max};
+    CHECK(::setrlimit(RLIMIT_FSIZE, &limit) == 0);
+  }
+  ~SmallDisk() { ::setrlimit(RLIMIT_FSIZE, &before_); }
+  SmallDisk(const SmallDisk&) = delete;
+  SmallDisk& operator=(const SmallDisk&) = delete;
+
+ private:
+  rlimit before_{};
+};
+
+}  // namespace
+
+TEST_CASE("audit lines are in the file in the order they were written, soon and unasked") {
+  const Directory directory;
+  const auto log = open_log(directory.file());
+  for (std::uint64_t id = 1; id <= 1000; ++id) write_open(*log, id);
+  for (const TimePoint deadline = in(10s); log->statistics().lines < 1000;) {
+    REQUIRE(Clock::now() < deadline);
+    std::this_thread::sleep_for(1ms);
+  }
+  const std::string text = read_file(directory.file());
+  const auto lines = parse_lines(text);
+  REQUIRE(lines.size() == 1000);
+  for (std::size_t i = 0; i < lines.size(); ++i) CHECK(lines[i]["id"] == i + 1);
+  const AuditStatistics statistics = log->statistics();
+  CHECK(statistics.bytes == text.size());
+  CHECK(statistics.lost == 0);
+  CHECK(statistics.write_errors == 0);
+  CHECK(statistics.queued_bytes == 0);
+  struct stat status {};
+  REQUIRE(::stat(directory.file().c_str(), &status) == 0);
+  CHECK((status.st_mode & 0777 & ~0640U) == 0);
+}
+
+TEST_CASE("a flush has everything in the file, and so has the end of the log") {
+  const Directory directory;
+  auto log = open_log(directory.file());
+  CHECK(log->flush(in(10s)));
+  for (std::uint64_t id = 1; id <= 100; ++id) {
+    write_open(*log, id);
+    REQUIRE(log->flush(in(10s)));
+    REQUIRE(parse_lines(read_file(directory.file())).size() == id);
+  }
+  for (std::uint64_t id = 101; id <= 5000; ++id) write_open(*log, id);
+  log.reset();
+  CHECK(parse_lines(read_file(directory.file())).size() == 5000);
+}
+
+TEST_CASE("an audit log goes on at the end of what is there, on a new line") {
+  const Directory directory;
+  std::ofstream(directory.file()) << "{\"torn\":tru";
+  for (int run = 0; run < 2; ++run) write_open(*open_log(directory.file()), 7);
+  const std::string text = read_file(directory.file());
+  REQUIRE(text.starts_with("{\"torn\":tru\n"));
+  CHECK(parse_lines(text.substr(text.find('\n') + 1)).size() == 2);
+}
+
+TEST_CASE("an audit log that cannot be opened says why") {
+  const Directory directory;
+  const auto error = [](const std::string& path, std::size_t buffer = 8U << 20) {
+    const auto log = AuditLog::open({path, buffer});
+    return log ? std::string() : log.error().message;
+  };
+  CHECK(error(directory.file("no/where")).ends_with("no/where: No such file or directory"));
+  CHECK(error(directory.file("")).ends_with(": Is a directory"));
+  CHECK(error(directory.file(), 1000) == "audit buffer: 1000 bytes, fewer than 131072");
+  REQUIRE(::mkfifo(directory.file("pipe").c_str(), 0600) == 0);
+  CHECK(error(directory.file("pipe")).ends_with("pipe: No such device or address"));
+}
+
+TEST_CASE("a pipe nobody reads blocks no one, and what is lost is counted exactly in its place") {
+  const Directory directory;
+  Pipe pipe(directory.file());
+  const auto log = open_log(directory.file(), 128 << 10);
+  const std::uint64_t written = overflow(*log, 1000);
+  CHECK_FALSE(log->flush(in(20ms)));
+  CHECK(log->statistics().queued_bytes <= log->statistics().queue_limit_bytes);
+  check_overflow(parse_lines(pipe.read_all(*log)), written, 1000);
+  CHECK(log->statistics().lines > written - 1000);
+  write_open(*log, 1'000'000);
+  const auto after = parse_lines(pipe.read_all(*log));
+  REQUIRE(after.size() == 1);
+  CHECK(after[0]["id"] == 1'000'000);
+}
+
+TEST_CASE("a log whose pipe nobody reads can still be closed") {
+  const Directory directory;
+  const Pipe pipe(directory.file());
+  const auto log = open_log(directory.file(), 128 << 10);
+  overflow(*log, 10);
+}
+
+TEST_CASE("a full disk keeps audit lines waiting and lets no one wait") {
+  const auto log = open_log("/dev/full");
+  for (std::uint64_t id = 1; id <= 10; ++id) write_open(*log, id);
+  CHECK_FALSE(log->flush(in(300ms)));
+  const AuditStatistics statistics = log->statistics();
+  CHECK(statistics.lines == 0);
+  CHECK(statistics.bytes == 0);
+  CHECK(statistics.lost == 0);
+  CHECK(statistics.queued_bytes > 0);
+  CHECK(statistics.write_errors >= 2);
+}
+
+TEST_CASE("a disk that fills holds whole lines only, and has all of them once there is room") {
+  const Directory directory;
+  const auto log = open_log(directory.file());
+  {
+    const SmallDisk disk(10'000);
+    for (std::uint64_t id = 1; id <= 500; ++id) write_open(*log, id);
+    CHECK_FALSE(log->flush(in(300ms)));
+    const std::string text = read_file(directory.file());
+    CHECK(text.size() <= 10'000);
+    CHECK(text.size() > 9'000);
+    CHECK(parse_lines(text).size() == log->statistics().lines);
+    CHECK(log->statistics().write_errors > 0);
+  }
+  REQUIRE(log->flush(in(10s)));
+  const auto lines = parse_lines(read_file(directory.file()));
+  REQUIRE(lines.size() == 500);
+  for (std::size_t i = 0; i < lines.size(); ++i) CHECK(lines[i]["id"] == i + 1);
+}
+
+TEST_CASE("what a full disk lost is counted exactly in its place") {
+  const Directory directory;
+  const auto log = open_log(directory.file(), 128 << 10);
+  std::uint64_t written = 0;
+  {
+    const SmallDisk disk(10'000);
+    written = overflow(*log, 1000);
+  }
+  REQUIRE(log->flush(in(10s)));
+  check_overflow(parse_lines(read_file(directory.file())), written, 1000);
+}
+
+TEST_CASE("a log that ends on a full disk leaves whole lines") {
+  const Directory directory;
+  {
+    const SmallDisk disk(10'000);
+    const auto log = open_log(directory.file());
+    for (std::uint64_t id = 1; id <= 500; ++id) write_open(*log, id);
+  }
+  const auto lines = parse_lines(read_file(directory.file()));
+  CHECK(lines.size() > 50);
+  CHECK(lines.size() < 500);
+}
+
+TEST_CASE("several threads and a rotation lose no audit line and repeat none") {
+  constexpr std::uint64_t kThreads = 4;
+  constexpr std::uint64_t kLines = 20'000;
+  const Directory directory;
+  const auto log = open_log(directory.file(), 64U << 20);
+  std::vector<std::thread> threads;
+  for (std::uint64_t t = 0; t < kThreads; ++t) {
+    threads.emplace_back([&log = *log, t] {
+      for (std::uint64_t i = 0; i < kLines; ++i) write_open(log, t * kLines + i);
+    });
+  }
+  constexpr int kRotations = 20;
+  for (int i = 0; i < kRotations; ++i) {
+    std::filesystem::rename(directory.file(), directory.file(std::to_string(i)));
+    REQUIRE(log->reopen().ok());
+    std::this_thread::sleep_for(1ms);
+  }
+  for (std::thread& thread : threads) thread.join();
+  REQUIRE(log->flush(in(30s)));
+
+  std::string text;
+  for (int i = 0; i < kRotations; ++i) text += read_file(directory.file(std::to_string(i)));
+  const auto lines = parse_lines(text + read_file(directory.file()));
+  REQUIRE(lines.size() == kThreads * kLines);
+  std::vector<std::uint64_t> next(kThreads, 0);
+  for (const Json& line : lines) {
+    const std::uint64_t id = line["id"];
+    if (id % kLines != next[id / kLines]++) FAIL("line " << id << " is out of order");
+  }
+}
+
+TEST_CASE("after a rotation without anything to write, the log is in the new file") {
+  const Directory directory;
+  const auto log = open_log(directory.file());
+  write_open(*log, 1);
+  REQUIRE(log->flush(in(10s)));
+  std::filesystem::rename(directory.file(), directory.file("old"));
+  REQUIRE(log->reopen().ok());
+  write_open(*log, 2);
+  REQUIRE(log->flush(in(10s)));
+  CHECK(parse_lines(read_file(directory.file("old"))).size() == 1);
+  CHECK(parse_lines(read_file(directory.file())).at(0)["id"] == 2);
+}
+
+TEST_CASE("a rotation that cannot open the new file leaves the old one in use") {
+  const Directory directory;
+  const auto log = open_log(directory.file());
+  std::filesystem::rename(directory.file(), directory.file("old"));
+  std::filesystem::create_directory(directory.file());
+  CHECK_FALSE(log->reopen().ok());
+  write_open(*log, 1);
+  REQUIRE(log->flush(in(10s)));
+  CHECK(parse_lines(read_file(directory.file("old"))).size() == 1);
+}
+
+TEST_CASE("a new file takes over what the full disk of the old one kept waiting") {
+  const Directory directory;
+  std::filesystem::create_symlink("/dev/full", directory.file());
+  const auto log = open_log(directory.file());
+  for (std::uint64_t id = 1; id <= 10; ++id) write_open(*log, id);
+  CHECK_FALSE(log->flush(in(50ms)));
+  std::filesystem::remove(directory.file());
+  REQUIRE(log->reopen().ok());
+  REQUIRE(log->flush(in(10s)));
+  CHECK(parse_lines(read_file(directory.file())).size() == 10);
+}
