@@ -1,0 +1,427 @@
+#include "server/tls.h"
+
+#include <fmt/chrono.h>
+#include <fmt/format.h>
+#include <openssl/bio.h>
+#include <openssl/err.h>
+#include <openssl/pem.h>
+#include <openssl/ssl.h>
+#include <openssl/x509v3.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+
+#include <cassert>
+#include <cerrno>
+#include <cstdio>
+#include <ctime>
+#include <utility>
+
+namespace tcpvitals {
+namespace {
+
+using std::chrono::system_clock;
+
+constexpr char kSuites12[] = "ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-RSA-AES256-GCM-SHA384";
+constexpr char kSuites13[] = "TLS_AES_256_GCM_SHA384";
+constexpr char kGroups[] = "X25519:P-256";
+constexpr int kSecurityLevel =
+    2;  // no RSA below 2048 bits, no SHA-1; Debian's default, not OpenSSL's
+
+struct Free {
+  void operator()(BIO* bio) const { BIO_free(bio); }
+  void operator()(X509* certificate) const { X509_free(certificate); }
+  void operator()(EVP_PKEY* key) const { EVP_PKEY_free(key); }
+};
+using BioPtr = std::unique_ptr<BIO, Free>;
+using X509Ptr = std::unique_ptr<X509, Free>;
+using KeyPtr = std::unique_ptr<EVP_PKEY, Free>;
+
+// --- The files.
+
+// What OpenSSL complained of first, and an empty queue.
+std::string take_reason() {
+  const char* reason = ERR_reason_error_string(ERR_peek_error());
+  ERR_clear_error();
+  return reason != nullptr ? reason : "unknown error";
+}
+
+std::string name_text(const X509_NAME* name) {
+  const BioPtr out(BIO_new(BIO_s_mem()));
+  X509_NAME_print_ex(out.get(), name, 0, XN_FLAG_RFC2253 & ~ASN1_STRFLGS_ESC_MSB);
+  char* text = nullptr;
+  const long size = BIO_get_mem_data(out.get(), &text);
+  return {text, static_cast<std::size_t>(size)};
+}
+
+system_clock::time_point time_of(const ASN1_TIME* time) {
+  std::tm tm{};
+  ASN1_TIME_to_tm(time, &tm);
+  return system_clock::from_time_t(::timegm(&tm));
+}
+
+std::string time_text(system_clock::time_point time) {
+  return fmt::format("{:%Y-%m-%dT%H:%M:%SZ}", fmt::gmtime(system_clock::to_time_t(time)));
+}
+
+Result<BioPtr> open_file(const std::string& path) {
+  struct stat status {};
+  if (::stat(path.c_str(), &status) != 0) return errno_error(path, errno);
+  if (!S_ISREG(status.st_mode)) return Error{path + ": not a regular file"};
+  std::FILE* const file = std::fopen(path.c_str(), "re");
+  if (file == nullptr) return errno_error(path, errno);
+  return BioPtr(BIO_new_fp(file, BIO_CLOSE));
+}
+
+// In place of a prompt on the terminal.
+int refuse_passphrase(char* /*buffer*/, int /*size*/, int /*writing*/, void* asked) {
+  *static_cast<bool*>(asked) = true;
+  return -1;
+}
+
+// At least one.
+Result<std::vector<X509Ptr>> read_certificates(const std::string& path) {
+  auto file = open_file(path);
+  if (!file) return std::move(file.error());
+  std::vector<X509Ptr> certificates;
+  bool asked = false;
+  for (;;) {
+    X509Ptr next(PEM_read_bio_X509(file->get(), nullptr, refuse_passphrase, &asked));
+    if (!next) break;
+    certificates.push_back(std::move(next));
+  }
+  const bool at_end = ERR_GET_REASON(ERR_peek_last_error()) == PEM_R_NO_START_LINE;
+  const std::string reason = take_reason();
+  if (!at_end) {
+    return Error{fmt::format("{}: certificate {}: {}", path, certificates.size() + 1, reason)};
+  }
+  if (certificates.empty()) return Error{path + ": no certificate in PEM form"};
+  return certificates;
+}
+
+Result<KeyPtr> read_key(const std::string& path) {
+  auto file = open_file(path);
+  if (!file) return std::move(file.error());
+  bool asked = false;
+  KeyPtr key(PEM_read_bio_PrivateKey(file->get(), nullptr, refuse_passphrase, &asked));
+  ERR_clear_error();
+  if (asked) return Error{path + ": the key is encrypted: a key without a passphrase is needed"};
+  if (!key) return Error{path + ": no private key in PEM form"};
+  return key;
+}
+
+Result<void> use_certificates(SSL_CTX* context, const std::string& path,
+                              const std::vector<X509Ptr>& chain) {
+  const system_clock::time_point now = system_clock::now();
+  const auto begin = time_of(X509_get0_notBefore(chain[0].get()));
+  const auto end = time_of(X509_get0_notAfter(chain[0].get()));
+  if (now < begin) return Error{path + ": not valid before " + time_text(begin)};
+  if (now > end) return Error{path + ": expired at " + time_text(end)};
+  bool used = SSL_CTX_use_certificate(context, chain[0].get()) == 1;
+  for (std::size_t i = 1; used && i < chain.size(); ++i) {
+    used = SSL_CTX_add1_chain_cert(context, chain[i].get()) == 1;
+  }
+  if (!used) return Error{path + ": " + take_reason()};
+  return {};
+}
+
+Result<void> use_key(SSL_CTX* context, const TlsOptions& options, X509* certificate) {
+  const auto key = read_key(options.key_file);
+  if (!key) return key.error();
+  if (X509_check_private_key(certificate, key->get()) != 1) {
+    ERR_clear_error();
+    return Error{fmt::format("{}: not the key of the certificate in {}", options.key_file,
+                             options.certificate_file)};
+  }
+  if (SSL_CTX_use_PrivateKey(context, key->get()) != 1) {
+    return Error{options.key_file + ": " + take_reason()};
+  }
+  return {};
+}
+
+// The names of the authorities are told to the client, which may have several certificates.
+Result<void> use_client_authorities(SSL_CTX* context, const TlsOptions& options) {
+  if (options.client_certificate == ClientCertificate::kNone) return {};
+  const auto authorities = read_certificates(options.client_ca_file);
+  if (!authorities) return authorities.error();
+  for (const X509Ptr& authority : *authorities) {
+    if (X509_STORE_add_cert(SSL_CTX_get_cert_store(context), authority.get()) != 1 ||
+        SSL_CTX_add_client_CA(context, authority.get()) != 1) {
+      return Error{options.client_ca_file + ": " + take_reason()};
+    }
+  }
+  const bool required = options.client_certificate == ClientCertificate::kRequire;
+  SSL_CTX_set_verify(context, SSL_VERIFY_PEER | (required ? SSL_VERIFY_FAIL_IF_NO_PEER_CERT : 0),
+                     nullptr);
+  return {};
+}
+
+bool apply_policy(SSL_CTX* context) {
+  SSL_CTX_set_security_level(context, kSecurityLevel);
+  SSL_CTX_set_options(context, SSL_OP_CIPHER_SERVER_PREFERENCE | SSL_OP_NO_TICKET |
+                                   SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION);
+  SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_OFF);
+  SSL_CTX_set_mode(context, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ENABLE_PARTIAL_WRITE |
+                                SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
+  // Header and body of a record in one recv(), and several records; an idle session keeps no
+  // buffer.
+  SSL_CTX_set_read_ahead(context, 1);
+  return SSL_CTX_set_min_proto_version(context, TLS1_2_VERSION) == 1 &&
+         SSL_CTX_set_max_proto_version(context, TLS1_3_VERSION) == 1 &&
+         SSL_CTX_set_cipher_list(context, kSuites12) == 1 &&
+         SSL_CTX_set_ciphersuites(context, kSuites13) == 1 &&
+         SSL_CTX_set1_groups_list(context, kGroups) == 1 &&
+         SSL_CTX_set_num_tickets(context, 0) == 1;
+}
+
+// --- The socket, without SIGPIPE, which SSL_set_fd() would raise.
+
+int fd_of(BIO* bio) { return *static_cast<const int*>(BIO_get_data(bio)); }
+
+bool try_again(int error) { return error == EAGAIN || error == EWOULDBLOCK || error == EINTR; }
+
+int socket_write(BIO* bio, const char* data, int size) {
+  BIO_clear_retry_flags(bio);
+  const ssize_t n = ::send(fd_of(bio), data, static_cast<std::size_t>(size), MSG_NOSIGNAL);
+  if (n < 0 && try_again(errno)) BIO_set_retry_write(bio);
+  return static_cast<int>(n);
+}
+
+int socket_read(BIO* bio, char* data, int size) {
+  BIO_clear_retry_flags(bio);
+  const ssize_t n = ::recv(fd_of(bio), data, static_cast<std::size_t>(size), 0);
+  if (n < 0 && try_again(errno)) BIO_set_retry_read(bio);
+  if (n == 0) BIO_set_flags(bio, BIO_FLAGS_IN_EOF);
+  return static_cast<int>(n);
+}
+
+long socket_control(BIO* bio, int command, long /*number*/, void* /*pointer*/) {
+  if (command == BIO_CTRL_EOF) return BIO_test_flags(bio, BIO_FLAGS_IN_EOF) != 0 ? 1 : 0;
+  return command == BIO_CTRL_FLUSH ? 1 : 0;
+}
+
+const BIO_METHOD* socket_method() {
+  static const BIO_METHOD* const method = [] {
+    BIO_METHOD* const made = BIO_meth_new(BIO_get_new_index() | BIO_TYPE_SOURCE_SINK, "socket");
+    BIO_meth_set_write(made, socket_write);
+    BIO_meth_set_read(made, socket_read);
+    BIO_meth_set_ctrl(made, socket_control);
+    return made;
+  }();
+  return method;
+}
+
+// --- What went wrong.
+
+TlsOutcome outcome_of(unsigned long error) {
+  if (ERR_GET_LIB(error) != ERR_LIB_SSL) return TlsOutcome::kProtocol;
+  switch (ERR_GET_REASON(error)) {
+    case SSL_R_UNSUPPORTED_PROTOCOL:
+    case SSL_R_INAPPROPRIATE_FALLBACK:
+    case SSL_R_TLSV1_ALERT_PROTOCOL_VERSION:
+    case SSL_R_TLSV1_ALERT_INAPPROPRIATE_FALLBACK:
+      return TlsOutcome::kVersion;
+    case SSL_R_NO_SHARED_CIPHER:
+    case SSL_R_NO_SHARED_GROUPS:
+    case SSL_R_NO_SHARED_SIGNATURE_ALGORITHMS:
+    case SSL_R_NO_SUITABLE_GROUPS:
+    case SSL_R_NO_SUITABLE_KEY_SHARE:
+    case SSL_R_NO_SUITABLE_SIGNATURE_ALGORITHM:
+    case SSL_R_SSLV3_ALERT_HANDSHAKE_FAILURE:
+    case SSL_R_TLSV1_ALERT_INSUFFICIENT_SECURITY:
+      return TlsOutcome::kCipher;
+    case SSL_R_CERTIFICATE_VERIFY_FAILED:
+    case SSL_R_PEER_DID_NOT_RETURN_A_CERTIFICATE:
+    case SSL_R_SSLV3_ALERT_BAD_CERTIFICATE:
+    case SSL_R_SSLV3_ALERT_CERTIFICATE_EXPIRED:
+    case SSL_R_SSLV3_ALERT_CERTIFICATE_REVOKED:
+    case SSL_R_SSLV3_ALERT_CERTIFICATE_UNKNOWN:
+    case SSL_R_SSLV3_ALERT_UNSUPPORTED_CERTIFICATE:
+    case SSL_R_TLSV1_ALERT_ACCESS_DENIED:
+    case SSL_R_TLSV1_ALERT_UNKNOWN_CA:
+    case SSL_R_TLSV13_ALERT_CERTIFICATE_REQUIRED:
+      return TlsOutcome::kCertificate;
+    case SSL_R_UNEXPECTED_EOF_WHILE_READING:
+      return TlsOutcome::kClosed;
+    default:
+      return TlsOutcome::kProtocol;
+  }
+}
+
+}  // namespace
+
+void TlsFree::operator()(ssl_ctx_st* context) const { SSL_CTX_free(context); }
+void TlsFree::operator()(ssl_st* session) const { SSL_free(session); }
+
+Result<std::shared_ptr<const TlsContext>> TlsContext::load(const TlsOptions& options) {
+  ERR_clear_error();
+  std::shared_ptr<TlsContext> context(new TlsContext);
+  context->context_.reset(SSL_CTX_new(TLS_server_method()));
+  SSL_CTX* const ssl = context->context_.get();
+  if (ssl == nullptr || !apply_policy(ssl)) return Error{"OpenSSL: " + take_reason()};
+
+  const auto chain = read_certificates(options.certificate_file);
+  if (!chain) return chain.error();
+  X509* const certificate = chain->front().get();
+  if (auto used = use_certificates(ssl, options.certificate_file, *chain); !used) {
+    return std::move(used.error());
+  }
+  if (auto used = use_key(ssl, options, certificate); !used) return std::move(used.error());
+  if (auto used = use_client_authorities(ssl, options); !used) return std::move(used.error());
+  context->not_after_ = time_of(X509_get0_notAfter(certificate));
+  context->subject_ = name_text(X509_get_subject_name(certificate));
+  return std::shared_ptr<const TlsContext>(std::move(context));
+}
+
+Result<std::unique_ptr<TlsStore>> TlsStore::open(TlsOptions options) {
+  std::unique_ptr<TlsStore> store(new TlsStore(std::move(options)));
+  store->stamps_ = store->stamps();
+  auto context = TlsContext::load(store->options_);
+  if (!context) return std::move(context.error());
+  store->current_ = std::move(*context);
+  store->statistics_.not_after = store->current_->not_after();
+  store->statistics_.loaded = system_clock::now();
+  return store;
+}
+
+std::shared_ptr<const TlsContext> TlsStore::current() const {
+  const std::lock_guard lock(mutex_);
+  return current_;
+}
+
+// The stamps are taken first: what changes while the files are read is seen as a change.
+Result<void> TlsStore::reload() {
+  stamps_ = stamps();
+  auto context = TlsContext::load(options_);
+  const std::lock_guard lock(mutex_);
+  if (!context) {
+    ++statistics_.reload_failures;
+    statistics_.error = context.error().message;
+    return std::move(context.error());
+  }
+  current_ = std::move(*context);
+  statistics_.not_after = current_->not_after();
+  statistics_.loaded = system_clock::now();
+  ++statistics_.reloads;
+  statistics_.error.clear();
+  return {};
+}
+
+bool TlsStore::changed() const { return stamps() != stamps_; }
+
+TlsStoreStatistics TlsStore::statistics() const {
+  const std::lock_guard lock(mutex_);
+  return statistics_;
+}
+
+std::vector<TlsStore::Stamp> TlsStore::stamps() const {
+  std::vector<Stamp> stamps;
+  for (const std::string* path :
+       {&options_.certificate_file, &options_.key_file, &options_.client_ca_file}) {
+    struct stat status {};
+    Stamp& stamp = stamps.emplace_back();
+    if (::stat(path->c_str(), &status) != 0) continue;
+    stamp.device = status.st_dev;
+    stamp.inode = status.st_ino;
+    stamp.size = status.st_size;
+    stamp.changed_ns = status.st_ctim.tv_sec * 1'000'000'000 + status.st_ctim.tv_nsec;
+  }
+  return stamps;
+}
+
+Result<std::unique_ptr<TlsSession>> TlsSession::accept(const TlsContext& context, int fd) {
+  ERR_clear_error();
+  std::unique_ptr<TlsSession> session(new TlsSession(fd));
+  session->session_.reset(SSL_new(context.context_.get()));
+  BIO* const bio = BIO_new(socket_method());
+  if (!session->session_ || bio == nullptr) {
+    BIO_free(bio);
+    return Error{"TLS session: " + take_reason()};
+  }
+  BIO_set_data(bio, &session->fd_);
+  BIO_set_init(bio, 1);
+  SSL_set_bio(session->session_.get(), bio, bio);
+  SSL_set_accept_state(session->session_.get());
+  return session;
+}
+
+// Every call into OpenSSL stands between a clear queue and this, which leaves one.
+TlsStep TlsSession::step_after(int result) {
+  const int error = errno;
+  switch (SSL_get_error(session_.get(), result)) {
+    case SSL_ERROR_WANT_READ:
+      return TlsStep::kWantRead;
+    case SSL_ERROR_WANT_WRITE:
+      return TlsStep::kWantWrite;
+    case SSL_ERROR_ZERO_RETURN:
+      failure_ = {TlsOutcome::kClosed, 0, "closed by the peer"};
+      return TlsStep::kEnd;
+    case SSL_ERROR_SYSCALL:
+      failure_ = {TlsOutcome::kClosed, error, errno_error("socket", error).message};
+      ERR_clear_error();
+      return TlsStep::kFailed;
+    default:
+      break;
+  }
+  failure_ = {outcome_of(ERR_peek_error()), 0, take_reason()};
+  const long verified = SSL_get_verify_result(session_.get());
+  if (verified != X509_V_OK) {
+    failure_.text += ": ";
+    failure_.text += X509_verify_cert_error_string(verified);
+  }
+  return failure_.outcome == TlsOutcome::kClosed ? TlsStep::kTruncated : TlsStep::kFailed;
+}
+
+TlsStep TlsSession::handshake() {
+  ERR_clear_error();
+  errno = 0;
+  const int result = SSL_do_handshake(session_.get());
+  if (result == 1) return TlsStep::kDone;
+  const TlsStep step = step_after(result);
+  const bool waits = step == TlsStep::kWantRead || step == TlsStep::kWantWrite;
+  return waits ? step : TlsStep::kFailed;
+}
+
+TlsIo TlsSession::read(std::span<char> bytes) {
+  assert(!bytes.empty());
+  ERR_clear_error();
+  errno = 0;
+  std::size_t n = 0;
+  const int result = SSL_read_ex(session_.get(), bytes.data(), bytes.size(), &n);
+  return result == 1 ? TlsIo{TlsStep::kDone, n} : TlsIo{step_after(result)};
+}
+
+TlsIo TlsSession::write(std::span<const char> bytes) {
+  assert(!bytes.empty());
+  ERR_clear_error();
+  errno = 0;
+  std::size_t n = 0;
+  const int result = SSL_write_ex(session_.get(), bytes.data(), bytes.size(), &n);
+  return result == 1 ? TlsIo{TlsStep::kDone, n} : TlsIo{step_after(result)};
+}
+
+// Once it is sent SSL_shutdown() would read, and take the peer's data for an error.
+TlsStep TlsSession::shutdown() {
+  if (notified_) return TlsStep::kDone;
+  ERR_clear_error();
+  errno = 0;
+  const int result = SSL_shutdown(session_.get());
+  if (result < 0) return step_after(result);
+  notified_ = true;
+  return TlsStep::kDone;
+}
+
+bool TlsSession::pending() const { return SSL_has_pending(session_.get()) == 1; }
+
+std::string_view TlsSession::version() const { return SSL_get_version(session_.get()); }
+
+std::string_view TlsSession::cipher() const {
+  const char* name = SSL_get_cipher_name(session_.get());
+  return name != nullptr ? name : "";
+}
+
+std::string TlsSession::peer_subject() const {
+  const X509* const certificate = SSL_get0_peer_certificate(session_.get());
+  return certificate != nullptr ? name_text(X509_get_subject_name(certificate)) : "";
+}
+
+}  // namespace tcpvitals

@@ -1,0 +1,173 @@
+// TLS for the server's listeners: what is loaded from files, what replaces it at run time, and one
+// connection's session.
+//
+// TLS 1.2 with ECDHE and AES-256-GCM, in the server's order, or TLS 1.3 with AES-256-GCM; groups
+// X25519 and P-256. No tickets, no session cache, no early data, no renegotiation, no compression:
+// a handshake is always a whole one, and nothing secret outlives a connection.
+#pragma once
+
+#include <array>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/result.h"
+#include "server/options.h"
+
+struct ssl_ctx_st;  // OpenSSL's SSL_CTX and SSL: its headers stay in tls.cc
+struct ssl_st;
+
+namespace tcpvitals {
+
+struct TlsFree {
+  void operator()(ssl_ctx_st* context) const;
+  void operator()(ssl_st* session) const;
+};
+
+// One set of files, loaded and checked. Immutable, any thread; sessions hold what they need of it.
+class TlsContext {
+ public:
+  // Never asks for a passphrase. The error names the file and what is wrong with it: it cannot be
+  // read, is not PEM, has an encrypted key or one that is another certificate's, is expired, ...
+  static Result<std::shared_ptr<const TlsContext>> load(const TlsOptions& options);
+
+  // Of the server's own certificate, the first in its file.
+  std::chrono::system_clock::time_point not_after() const { return not_after_; }
+  const std::string& subject() const { return subject_; }  // "CN=www.example.org,O=Example"
+
+ private:
+  friend class TlsSession;
+  TlsContext() = default;
+
+  std::unique_ptr<ssl_ctx_st, TlsFree> context_;
+  std::chrono::system_clock::time_point not_after_;
+  std::string subject_;
+};
+
+struct TlsStoreStatistics {
+  std::chrono::system_clock::time_point not_after;  // of the certificate in use
+  std::chrono::system_clock::time_point loaded;     // when that was
+  std::uint64_t reloads = 0;                        // that succeeded
+  std::uint64_t reload_failures = 0;
+  std::string error;  // of the last reload; empty: it succeeded, or there was none
+};
+
+// The context that new sessions of one listener begin with. reload() and changed() by one thread at
+// a time, everything else by any.
+class TlsStore {
+ public:
+  static Result<std::unique_ptr<TlsStore>> open(TlsOptions options);
+
+  std::shared_ptr<const TlsContext> current() const;
+
+  // Loads the files again. Sessions that live keep what they began with; on failure new ones do
+  // too.
+  Result<void> reload();
+
+  // True if a file is not what it was when it was last read, with or without success. One stat()
+  // a file: content, mode, a rename over it and another target of a symbolic link are all seen.
+  bool changed() const;
+
+  TlsStoreStatistics statistics() const;
+
+ private:
+  struct Stamp {  // of a file; all zero: there is none, or it may not be looked at
+    std::uint64_t device = 0;
+    std::uint64_t inode = 0;
+    std::int64_t size = 0;
+    std::int64_t changed_ns = 0;
+
+    bool operator==(const Stamp&) const = default;
+  };
+
+  explicit TlsStore(TlsOptions options) : options_(std::move(options)) {}
+  std::vector<Stamp> stamps() const;
+
+  const TlsOptions options_;
+  std::vector<Stamp> stamps_;  // as they were before the files were last read
+
+  mutable std::mutex mutex_;
+  std::shared_ptr<const TlsContext> current_;  // these two under mutex_
+  TlsStoreStatistics statistics_;
+};
+
+// How a handshake ended; the values of label `outcome`.
+enum class TlsOutcome : std::uint8_t {
+  kOk,
+  kVersion,      // no version of TLS in common
+  kCipher,       // no suite, group or signature algorithm in common
+  kCertificate,  // the client's is missing or not good, or the client does not like ours
+  kProtocol,     // what came is not TLS, or is broken
+  kTimeout,      // the deadline: known to whoever waits, never to a session
+  kClosed,       // the connection ended first
+};
+inline constexpr std::array<std::string_view, 7> kTlsOutcomes{
+    "ok", "version", "cipher", "certificate", "protocol", "timeout", "closed"};
+
+enum class TlsStep : std::uint8_t {
+  kDone,
+  kWantRead,   // again when the socket is readable
+  kWantWrite,  // again when it is writable; a read may want this too
+  kEnd,        // the peer ended its stream, as it should
+  kTruncated,  // the peer's end came without close_notify: what was received may be cut short
+  kFailed,     // see failure(); only destruction is left
+};
+
+struct TlsIo {
+  TlsStep step;
+  std::size_t bytes = 0;  // more than 0 if, and only if, kDone
+};
+
+struct TlsFailure {
+  TlsOutcome outcome = TlsOutcome::kOk;
+  int error = 0;  // errno, if it was the socket that failed
+  std::string text;
+};
+
+// The server's side of one connection, on a nonblocking socket that it does not own. One thread.
+// Never raises SIGPIPE. Memory: 14 KB while idle; while data is on its way up to 34 KB more.
+class TlsSession {
+ public:
+  // Fails for want of memory only.
+  static Result<std::unique_ptr<TlsSession>> accept(const TlsContext& context, int fd);
+  TlsSession(const TlsSession&) = delete;
+  TlsSession& operator=(const TlsSession&) = delete;
+  ~TlsSession() = default;
+
+  // To be called until it is kDone, before anything below. Never kEnd or kTruncated.
+  TlsStep handshake();
+
+  // At least one byte and at most a record, or the reason why not. `bytes` is not empty.
+  TlsIo read(std::span<char> bytes);
+  // May take less than all. After kWantWrite the next write must begin with the same bytes.
+  TlsIo write(std::span<const char> bytes);
+  // Sends close_notify: our end of the stream; reading goes on. kDone once the socket has taken it.
+  TlsStep shutdown();
+
+  // Bytes wait here that the socket will not tell of: read before waiting for it to be readable.
+  bool pending() const;
+
+  std::string_view version() const;  // "TLSv1.3"
+  std::string_view cipher() const;   // "TLS_AES_256_GCM_SHA384"
+  // Of the client's certificate, which was verified; empty: it showed none.
+  std::string peer_subject() const;
+
+  const TlsFailure& failure() const { return failure_; }
+
+ private:
+  explicit TlsSession(int fd) : fd_(fd) {}
+  TlsStep step_after(int result);
+
+  int fd_;  // what OpenSSL reads and writes through points here
+  bool notified_ = false;
+  std::unique_ptr<ssl_st, TlsFree> session_;
+  TlsFailure failure_;
+};
+
+}  // namespace tcpvitals
