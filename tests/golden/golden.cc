@@ -17,6 +17,7 @@
 #include "collectors/kernel_source.h"
 #include "exporter/render.h"
 #include "exporter/scrape.h"
+#include "server/audit_collector.h"
 #include "server/server_collector.h"
 #include "tests/fixtures/directory.h"
 #include "tests/fixtures/replay.h"
@@ -76,6 +77,23 @@ class ServerFixture final : public Collector {
   std::span<const MetricDesc> metrics() const override { return server_metrics(); }
   Result<void> collect(Sink& sink, TimePoint /*deadline*/) override {
     emit(server_snapshot(), sink);
+    return {};
+  }
+};
+
+// Nor has the audit log: one that met a full disk.
+class AuditFixture final : public Collector {
+ public:
+  std::string_view name() const override { return "audit"; }
+  std::span<const MetricDesc> metrics() const override { return audit_metrics(); }
+  Result<void> collect(Sink& sink, TimePoint /*deadline*/) override {
+    emit(AuditStatistics{.lines = 90'000,
+                         .lost = 1'250,
+                         .bytes = 20'700'000,
+                         .write_errors = 12,
+                         .queued_bytes = 460,
+                         .queue_limit_bytes = 8 << 20},
+         sink);
     return {};
   }
 };
@@ -179,6 +197,7 @@ int main(int argc, char** argv) {
   auto collectors = make_collectors(proc, options);
   if (!collectors) die(collectors.error().message);
   collectors->all.push_back(std::make_unique<ServerFixture>());
+  collectors->all.push_back(std::make_unique<AuditFixture>());
   const Reloader reloader("tcpvitals.yml", {}, [](const Config&) { return Result<void>(); });
   collectors->all.push_back(std::make_unique<ConfigCollector>(reloader));
 

@@ -16,6 +16,8 @@
 #include <thread>
 #include <vector>
 
+#include "server/audit_collector.h"
+
 using namespace tcpvitals;
 using namespace std::chrono_literals;
 
@@ -347,4 +349,27 @@ TEST_CASE("a new file takes over what the full disk of the old one kept waiting"
   REQUIRE(log->reopen().ok());
   REQUIRE(log->flush(in(10s)));
   CHECK(parse_lines(read_file(directory.file())).size() == 10);
+}
+
+TEST_CASE("the audit collector says what the log says of itself") {
+  const Directory directory;
+  const auto log = open_log(directory.file(), 1 << 20);
+  write_open(*log, 1);
+  REQUIRE(log->flush(in(10s)));
+  const AuditStatistics statistics = log->statistics();
+  AuditCollector collector(*log);
+  Sink sink(100);
+  REQUIRE(collector.collect(sink, in(10s)).ok());
+  std::map<std::string, double> values;
+  for (const auto& family : sink.take()) {
+    const auto& metric = family.metric.at(0);
+    values[family.name] = metric.counter.value + metric.gauge.value;
+  }
+  CHECK(values.size() == collector.metrics().size());
+  CHECK(values["tcpvitals_audit_lines_total"] == 1);
+  CHECK(values["tcpvitals_audit_lines_lost_total"] == 0);
+  CHECK(values["tcpvitals_audit_written_bytes_total"] == statistics.bytes);
+  CHECK(values["tcpvitals_audit_write_errors_total"] == 0);
+  CHECK(values["tcpvitals_audit_queued_bytes"] == 0);
+  CHECK(values["tcpvitals_audit_queue_limit_bytes"] == 1 << 20);
 }
