@@ -15,7 +15,7 @@ void ConnectionSlab::add_chunk() {
 
 Connection& ConnectionSlab::acquire(Fd fd) {
   if (free_ == kNone) add_chunk();
-  Connection& connection = chunks_[free_ / kChunk][free_ % kChunk];
+  Connection& connection = at(free_);
   free_ = connection.next_free;
   connection.fd = std::move(fd);
   ++live_;
@@ -35,7 +35,7 @@ void ConnectionSlab::release(Connection& connection) {
 Connection* ConnectionSlab::find(std::uint64_t tag) {
   const auto slot = static_cast<std::uint32_t>(tag);
   if (slot / kChunk >= chunks_.size()) return nullptr;
-  Connection& connection = chunks_[slot / kChunk][slot % kChunk];
+  Connection& connection = at(slot);
   return connection.tag() == tag && connection.fd.valid() ? &connection : nullptr;
 }
 

@@ -13,27 +13,79 @@
 
 #include "base/clock.h"
 #include "base/fd.h"
+#include "base/ip.h"
+#include "server/statistics.h"
+#include "server/timer_wheel.h"
+#include "server/tls.h"
 #include "server/vitals.h"
 
 namespace tcpvitals {
 
+// Output that the socket did not take yet.
+struct PendingOutput {
+  std::vector<char> bytes;
+  std::size_t sent = 0;
+
+  std::size_t size() const { return bytes.size() - sent; }
+};
+
+// What a PROXY header said.
+struct ProxiedEnds {
+  Endpoint client;
+  Endpoint server;
+  bool probe = false;  // of the proxy itself: LOCAL, or it said nothing at all
+};
+
+enum class Phase : std::uint8_t {
+  kProxyHeader,  // it is awaited
+  kHandshake,    // of TLS
+  kConnecting,   // outbound
+  kOpen,         // the handler has it
+  kFinishing,    // both ends are shut; the peer has not acknowledged ours yet
+};
+
 struct Connection {
   ConnectionVitals vitals;
-  std::uint64_t id = 0;  // monotonic over the whole server
+  std::uint64_t id = 0;             // monotonic over the whole server; 0: outbound
+  std::uint64_t read_bytes = 0;     // by the handler: TLS and PROXY are not in it
+  std::uint64_t written_bytes = 0;  // likewise
   TimePoint opened;
-  TimePoint finishing_since;       // when both directions were shut, if `finishing`
-  std::unique_ptr<char[]> output;  // only while a write is blocked
-  std::uint32_t output_begin = 0;  // what is still to be written: [begin, end)
-  std::uint32_t output_end = 0;
+  TimePoint phase_began;
+  std::unique_ptr<PendingOutput> output;  // only while a write is blocked
+  std::unique_ptr<ProxiedEnds> proxied;   // only where a PROXY header came
+  std::unique_ptr<TlsSession> tls;
+  void* context = nullptr;  // the handler's
+  Endpoint peer;
   Fd fd;  // valid while the connection lives
   std::uint32_t slot = 0;
   std::uint32_t generation = 1;  // never 0
   std::uint32_t next_free = 0;
+  std::uint32_t events = 0;       // what epoll watches for
+  std::uint32_t active_tick = 0;  // when bytes last came or went
+  std::uint32_t write_tick = 0;   // when output began to wait, or last went
+  WheelLinks timer;
   std::uint16_t listener = 0;
-  bool finishing = false;  // our FIN is sent and the peer has not acknowledged it yet
+  std::int16_t error = 0;  // errno of what ended it
+  Phase phase = Phase::kOpen;
+  CloseCause cause{};
+  bool outbound = false;
+  bool duplex = false;
+  bool paused = false;
+  bool peer_ended = false;    // its FIN came
+  bool finish_asked = false;  // our FIN follows the output
+  bool finished = false;      // our FIN is sent
+  bool doomed = false;        // to be closed when the turn comes to it, for `cause`
+  bool reset = false;         // with a reset
+  bool touched = false;       // in the list of those
+  bool tls_writes = false;    // the handshake waits to write
+  bool counted = false;       // by the peer limits
+  bool drained = false;       // the server asked it to end
+  bool handled = false;       // the handler knows it
+  bool audited = false;       // its audit record `open` is written
 
   std::uint64_t tag() const { return std::uint64_t{generation} << 32 | slot; }
-  std::uint32_t pending_output() const { return output_end - output_begin; }
+  std::size_t pending() const { return output ? output->size() : 0; }
+  Endpoint client() const { return proxied ? proxied->client : peer; }
 };
 static_assert(sizeof(Connection) <= 256);
 
@@ -47,6 +99,7 @@ class ConnectionSlab {
   void release(Connection& connection);
   // The live connection with this tag, or null.
   Connection* find(std::uint64_t tag);
+  Connection& at(std::uint32_t slot) { return chunks_[slot / kChunk][slot % kChunk]; }
 
   std::size_t live() const { return live_; }
   std::size_t chunks() const { return chunks_.size(); }

@@ -5,78 +5,118 @@
 #include <sys/socket.h>
 
 #include <cerrno>
-#include <cstring>
+#include <string>
+#include <utility>
+
+#include "server/socket_address.h"
 
 namespace tcpvitals {
 namespace {
 
-struct SocketAddress {
-  sockaddr_storage storage{};
-  socklen_t length = sizeof(sockaddr_storage);
-
-  sockaddr* get() { return reinterpret_cast<sockaddr*>(&storage); }
+struct SocketOption {
+  const char* name;
+  int level;
+  int option;
+  std::int64_t value;  // 0: the kernel's default stays
 };
 
-SocketAddress to_socket_address(const Endpoint& endpoint) {
-  SocketAddress address;
-  if (endpoint.address.is_v4()) {
-    auto& v4 = reinterpret_cast<sockaddr_in&>(address.storage);
-    v4.sin_family = AF_INET;
-    v4.sin_port = htons(endpoint.port);
-    std::memcpy(&v4.sin_addr, endpoint.address.bytes.data() + 12, 4);
-    address.length = sizeof v4;
-  } else {
-    auto& v6 = reinterpret_cast<sockaddr_in6&>(address.storage);
-    v6.sin6_family = AF_INET6;
-    v6.sin6_port = htons(endpoint.port);
-    std::memcpy(&v6.sin6_addr, endpoint.address.bytes.data(), 16);
-    address.length = sizeof v6;
+// Options of TCP that are set here are inherited by what is accepted and cost nothing per
+// connection.
+Result<void> set_options(const Fd& fd, const ListenerOptions& options) {
+  const SocketOption rows[] = {
+      {"TCP_NODELAY", IPPROTO_TCP, TCP_NODELAY, options.nodelay ? 1 : 0},
+      {"SO_KEEPALIVE", SOL_SOCKET, SO_KEEPALIVE, options.keepalive.idle.count() > 0 ? 1 : 0},
+      {"TCP_KEEPIDLE", IPPROTO_TCP, TCP_KEEPIDLE, options.keepalive.idle.count()},
+      {"TCP_KEEPINTVL", IPPROTO_TCP, TCP_KEEPINTVL, options.keepalive.interval.count()},
+      {"TCP_KEEPCNT", IPPROTO_TCP, TCP_KEEPCNT, options.keepalive.count},
+      {"TCP_USER_TIMEOUT", IPPROTO_TCP, TCP_USER_TIMEOUT, options.user_timeout.count()},
+      {"TCP_FASTOPEN", IPPROTO_TCP, TCP_FASTOPEN, options.fast_open},
+      {"TCP_DEFER_ACCEPT", IPPROTO_TCP, TCP_DEFER_ACCEPT, options.defer_accept.count()},
+      {"SO_RCVBUF", SOL_SOCKET, SO_RCVBUF, options.receive_buffer},
+      {"SO_SNDBUF", SOL_SOCKET, SO_SNDBUF, options.send_buffer},
+  };
+  for (const SocketOption& row : rows) {
+    if (row.value == 0) continue;
+    if (!set_option(fd, row.level, row.option, static_cast<int>(row.value))) {
+      return errno_error(row.name, errno);
+    }
   }
-  return address;
-}
-
-bool set(const Fd& fd, int level, int option, int value) {
-  return ::setsockopt(fd.get(), level, option, &value, sizeof value) == 0;
+  const std::string& congestion = options.congestion_control;
+  if (!congestion.empty() && ::setsockopt(fd.get(), IPPROTO_TCP, TCP_CONGESTION, congestion.data(),
+                                          static_cast<socklen_t>(congestion.size())) != 0) {
+    return errno_error("TCP_CONGESTION " + congestion, errno);
+  }
+  return {};
 }
 
 // SO_REUSEPORT would also let a second instance of this program share the port in silence, so the
-// first socket is bound without it: that fails if anyone listens there. Options of TCP that are set
-// here are inherited by what is accepted and cost nothing per connection.
-Result<Fd> open_socket(SocketAddress& address, std::uint32_t backlog, bool first) {
+// first socket is bound without it: that fails if anyone listens there.
+Result<Fd> open_socket(SocketAddress& address, const ListenerOptions& options, bool first) {
   const int family = address.get()->sa_family;
   Fd fd(::socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
   if (!fd.valid()) return errno_error("socket", errno);
-  const bool ready = set(fd, SOL_SOCKET, SO_REUSEADDR, 1) &&
-                     (family == AF_INET || set(fd, IPPROTO_IPV6, IPV6_V6ONLY, 0)) &&
-                     set(fd, IPPROTO_TCP, TCP_NODELAY, 1) &&
-                     (first || set(fd, SOL_SOCKET, SO_REUSEPORT, 1));
+  const bool ready = set_option(fd, SOL_SOCKET, SO_REUSEADDR, 1) &&
+                     (family == AF_INET || set_option(fd, IPPROTO_IPV6, IPV6_V6ONLY, 0)) &&
+                     (first || set_option(fd, SOL_SOCKET, SO_REUSEPORT, 1));
   if (!ready) return errno_error("setsockopt", errno);
+  if (auto set = set_options(fd, options); !set) return std::move(set.error());
   if (::bind(fd.get(), address.get(), address.length) != 0) return errno_error("bind", errno);
-  if (first && !set(fd, SOL_SOCKET, SO_REUSEPORT, 1)) return errno_error("setsockopt", errno);
-  if (::listen(fd.get(), static_cast<int>(backlog)) != 0) return errno_error("listen", errno);
-  if (first && ::getsockname(fd.get(), address.get(), &address.length) != 0) {
-    return errno_error("getsockname", errno);
+  if (first && !set_option(fd, SOL_SOCKET, SO_REUSEPORT, 1)) {
+    return errno_error("setsockopt", errno);
   }
+  if (::listen(fd.get(), static_cast<int>(options.backlog)) != 0) {
+    return errno_error("listen", errno);
+  }
+  if (first) address = SocketAddress(local_endpoint(fd));
   return fd;
+}
+
+std::optional<AccessList> proxies_of(const ListenerOptions& options) {
+  if (options.proxy_from.empty()) return std::nullopt;
+  return AccessList(options.proxy_from, {});
 }
 
 }  // namespace
 
-Result<ListenerSockets> open_listener(const ListenerOptions& options, unsigned workers) {
-  SocketAddress address = to_socket_address(options.endpoint);
-  ListenerSockets listener;
-  for (unsigned i = 0; i < workers; ++i) {
-    auto fd = open_socket(address, options.backlog, i == 0);
-    if (!fd) {
-      return std::move(fd.error())
-          .in("listener " + options.name + " on " + to_string(options.endpoint));
-    }
+Result<ListenerSockets> open_listener(const ListenerOptions& options, unsigned workers,
+                                      std::vector<Fd> passed) {
+  const auto in_context = [&](Error error) {
+    return std::move(error).in("listener " + options.name + " on " + to_string(options.endpoint));
+  };
+  ListenerSockets listener{options.endpoint, std::move(passed)};
+  for (const Fd& fd : listener.sockets) {
+    if (auto set = set_options(fd, options); !set) return in_context(std::move(set.error()));
+  }
+  SocketAddress address(options.endpoint);
+  if (!listener.sockets.empty()) address = SocketAddress(local_endpoint(listener.sockets[0]));
+  while (listener.sockets.size() < workers) {
+    auto fd = open_socket(address, options, listener.sockets.empty());
+    if (!fd) return in_context(std::move(fd.error()));
     listener.sockets.push_back(std::move(*fd));
   }
-  listener.endpoint = options.endpoint;
-  // The port stands at the same place in both families' addresses.
-  listener.endpoint.port = ntohs(reinterpret_cast<sockaddr_in&>(address.storage).sin_port);
+  listener.endpoint.port = address.endpoint().port;
   return listener;
+}
+
+ServerListener::ServerListener(ListenerOptions options, Endpoint endpoint, std::uint32_t limit,
+                               std::unique_ptr<TlsStore> tls)
+    : options_(std::move(options)),
+      endpoint_(endpoint),
+      limit_(limit),
+      access_(options_.allow, options_.deny),
+      proxies_(proxies_of(options_)),
+      tls_(std::move(tls)),
+      peer_limits_(options_.per_peer),
+      accept_rate_(options_.accept_rate) {}
+
+ListenerGauges ServerListener::gauges(TimePoint now) const {
+  ListenerGauges gauges{.limit = limit_,
+                        .accept_peak = accept_rate_.peak(now),
+                        .accept_soft_limit_seconds = accept_rate_.soft_limit_seconds(),
+                        .limited_peers = peer_limits_.entries(),
+                        .unlimited_peers = peer_limits_.overflowed()};
+  if (tls_) gauges.tls = tls_->statistics();
+  return gauges;
 }
 
 }  // namespace tcpvitals

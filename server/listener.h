@@ -4,13 +4,17 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
-#include <string>
+#include <memory>
+#include <optional>
 #include <vector>
 
 #include "base/fd.h"
 #include "base/ip.h"
 #include "base/result.h"
+#include "server/access.h"
 #include "server/options.h"
+#include "server/statistics.h"
+#include "server/tls.h"
 
 namespace tcpvitals {
 
@@ -20,32 +24,57 @@ struct ListenerSockets {
   std::vector<Fd> sockets;
 };
 
-// Fails if the endpoint is in use, by another process of the same user and program too.
-Result<ListenerSockets> open_listener(const ListenerOptions& options, unsigned workers);
+// Fails if the endpoint is in use, by another process of the same user and program too, and by the
+// option's name if a socket option is refused. `passed` sockets, which listen already, are
+// used as they are; more are opened if there are fewer than workers.
+Result<ListenerSockets> open_listener(const ListenerOptions& options, unsigned workers,
+                                      std::vector<Fd> passed = {});
 
 // Thread-safe; outlives the workers.
 class ServerListener {
  public:
-  ServerListener(ListenerOptions options, Endpoint endpoint, std::uint32_t limit)
-      : options_(std::move(options)), endpoint_(endpoint), limit_(limit) {}
+  // `tls` is null for a listener without.
+  ServerListener(ListenerOptions options, Endpoint endpoint, std::uint32_t limit,
+                 std::unique_ptr<TlsStore> tls);
 
   const ListenerOptions& options() const { return options_; }
   const Endpoint& endpoint() const { return endpoint_; }
   std::uint32_t limit() const { return limit_; }
 
+  const AccessList& access() const { return access_; }
+  // Who may connect, with a PROXY header; null: everyone, without.
+  const AccessList* proxies() const { return proxies_ ? &*proxies_ : nullptr; }
+  PeerLimits& peer_limits() { return peer_limits_; }
+  AcceptRate& accept_rate() { return accept_rate_; }
+  TlsStore* tls() const { return tls_.get(); }
+
+  ListenerGauges gauges(TimePoint now) const;
+
   // A place for one more connection, to be given back when it closes. False at the limit.
-  bool reserve() {
-    if (reserved_.fetch_add(1, std::memory_order_relaxed) < limit_) return true;
-    give_back();
-    return false;
-  }
+  bool reserve() { return take(reserved_, limit_); }
   void give_back() { reserved_.fetch_sub(1, std::memory_order_relaxed); }
 
+  // A place for one more TLS handshake. False at the limit.
+  bool begin_handshake() { return take(handshakes_, options_.tls.max_handshakes); }
+  void end_handshake() { handshakes_.fetch_sub(1, std::memory_order_relaxed); }
+
  private:
+  static bool take(std::atomic<std::uint32_t>& taken, std::uint32_t limit) {
+    if (taken.fetch_add(1, std::memory_order_relaxed) < limit) return true;
+    taken.fetch_sub(1, std::memory_order_relaxed);
+    return false;
+  }
+
   const ListenerOptions options_;
   const Endpoint endpoint_;
   const std::uint32_t limit_;
+  const AccessList access_;
+  const std::optional<AccessList> proxies_;
+  const std::unique_ptr<TlsStore> tls_;
+  PeerLimits peer_limits_;
+  AcceptRate accept_rate_;
   std::atomic<std::uint32_t> reserved_{0};
+  std::atomic<std::uint32_t> handshakes_{0};
 };
 
 }  // namespace tcpvitals

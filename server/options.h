@@ -6,12 +6,14 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "base/clock.h"
 #include "base/ip.h"
 #include "base/result.h"
+#include "server/proxy_protocol.h"
 
 namespace tcpvitals {
 
@@ -74,8 +76,6 @@ struct TlsOptions {
   bool operator==(const TlsOptions&) const = default;
 };
 
-enum class ProxyVersion : std::uint8_t { kNone, kV1, kV2 };
-
 enum class HandlerKind : std::uint8_t {
   kEcho,     // what arrives is sent back (RFC 862)
   kDiscard,  // what arrives is thrown away (RFC 863)
@@ -89,9 +89,9 @@ struct ListenerOptions {
   Endpoint endpoint = {{{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 127, 0, 0, 1}}, 10078};
 
   HandlerKind handler = HandlerKind::kEcho;
-  Endpoint backend;                               // of a relay
-  ProxyVersion send_proxy = ProxyVersion::kNone;  // the header that a relay sends to its backend
-  RelayTable* relay_table = nullptr;              // of a relay: who is told of its connections
+  Endpoint backend;                        // of a relay
+  std::optional<ProxyVersion> send_proxy;  // the header that a relay sends to its backend
+  RelayTable* relay_table = nullptr;       // of a relay: who is told of its connections
   std::function<std::unique_ptr<Handler>()> make_handler;  // kOwn: called once per worker
 
   std::uint32_t backlog = 4096;               // connections waiting for accept, per worker

@@ -8,28 +8,38 @@
 #include <thread>
 #include <utility>
 
+#include "server/handlers.h"
+
 namespace tcpvitals {
 namespace {
 
-constexpr rlim_t kReservedDescriptors =
-    128;  // for scrapes, logs and whatever else the process does
 constexpr rlim_t kMostConnections = 1 << 20;
+constexpr auto kDrainLook = std::chrono::milliseconds(5);
 
-std::uint32_t default_connection_limit() {
+std::uint32_t descriptors_for_connections(rlim_t reserved) {
   rlimit limit{};
   ::getrlimit(RLIMIT_NOFILE, &limit);
   const rlim_t most = std::min(limit.rlim_cur, kMostConnections);
-  return static_cast<std::uint32_t>(most > 2 * kReservedDescriptors ? most - kReservedDescriptors
-                                                                    : most / 2);
+  return static_cast<std::uint32_t>(most > 2 * reserved ? most - reserved : most / 2);
+}
+
+std::vector<Fd> take_by_name(std::vector<PassedSocket>& passed, const std::string& name) {
+  std::vector<Fd> sockets;
+  for (PassedSocket& socket : passed) {
+    if (socket.fd.valid() && socket.name == name) sockets.push_back(std::move(socket.fd));
+  }
+  return sockets;
 }
 
 }  // namespace
 
-Result<std::unique_ptr<Server>> Server::start(ServerOptions options) {
+Result<std::unique_ptr<Server>> Server::start(ServerOptions options,
+                                              std::vector<PassedSocket> passed) {
   if (auto valid = validate(options); !valid) return std::move(valid.error()).in("server");
   if (options.workers == 0) options.workers = std::max(1U, std::thread::hardware_concurrency());
   std::unique_ptr<Server> server(new Server(std::move(options)));
-  if (auto opened = server->open(); !opened) return std::move(opened.error()).in("server");
+  auto opened = server->open(std::move(passed));
+  if (!opened) return std::move(opened.error()).in("server");
   for (const auto& worker : server->workers_) worker->start();
   return server;
 }
@@ -38,28 +48,53 @@ Server::Server(ServerOptions options) : options_(std::move(options)) {}
 
 Server::~Server() { stop(); }
 
-Result<void> Server::open() {
+Result<void> Server::open(std::vector<PassedSocket> passed) {
+  const std::uint32_t descriptors = descriptors_for_connections(options_.reserved_descriptors);
+  shared_.descriptors_left = descriptors;
+  shared_.audit = options_.audit;
   std::vector<std::vector<Worker::Port>> ports(options_.workers);
-  for (const ListenerOptions& listener : options_.listeners) {
-    auto opened = open_listener(listener, options_.workers);
+  for (const ListenerOptions& options : options_.listeners) {
+    std::unique_ptr<TlsStore> tls;
+    if (options.tls.enabled()) {
+      auto store = TlsStore::open(options.tls);
+      if (!store) return std::move(store.error()).in("listener " + options.name);
+      tls = std::move(*store);
+    }
+    auto opened = open_listener(options, options_.workers, take_by_name(passed, options.name));
     if (!opened) return std::move(opened.error());
     // A listening socket has a TCP_INFO too: its length says what this kernel knows.
     if (const auto info = tcp_info_of(opened->sockets[0].get())) tcp_info_length_ = info->length;
     const std::uint32_t limit =
-        listener.max_connections != 0 ? listener.max_connections : default_connection_limit();
-    listeners_.push_back(std::make_unique<ServerListener>(listener, opened->endpoint, limit));
-    for (unsigned i = 0; i < options_.workers; ++i) {
-      ports[i].push_back({*listeners_.back(), std::move(opened->sockets[i])});
+        options.max_connections != 0 ? options.max_connections : descriptors;
+    const auto& listener = listeners_.emplace_back(
+        std::make_unique<ServerListener>(options, opened->endpoint, limit, std::move(tls)));
+    for (auto& of_worker : ports) {
+      of_worker.push_back({*listener, {}, make_handler(listener->options())});
+    }
+    for (std::size_t i = 0; i < opened->sockets.size(); ++i) {
+      ports[i % ports.size()].back().sockets.push_back(std::move(opened->sockets[i]));
     }
   }
   for (unsigned i = 0; i < options_.workers; ++i) {
     auto worker = Worker::create(
-        {i, options_.sweep_interval, options_.max_connection_series, next_connection_id_},
-        std::move(ports[i]));
+        {i, options_.sweep_interval, options_.max_connection_series, shared_}, std::move(ports[i]));
     if (!worker) return std::move(worker.error());
     workers_.push_back(std::move(*worker));
   }
   return {};
+}
+
+bool Server::drain(TimePoint deadline) {
+  for (const auto& worker : workers_) worker->drain();
+  const auto empty = [&] {
+    return std::all_of(workers_.begin(), workers_.end(),
+                       [](const auto& worker) { return worker->drained(); });
+  };
+  while (!empty()) {
+    if (Clock::now() >= deadline) return false;
+    std::this_thread::sleep_for(kDrainLook);
+  }
+  return true;
 }
 
 void Server::stop() {
@@ -78,13 +113,16 @@ Result<ServerSnapshot> Server::snapshot(TimePoint deadline) {
   ServerSnapshot snapshot;
   snapshot.tcp_info_length = tcp_info_length_;
   for (const auto& listener : listeners_) {
-    snapshot.listeners.push_back({listener->options().name, listener->limit(), {}});
+    snapshot.listeners.push_back(
+        {listener->options().name, listener->gauges(Clock::now()), {}, {}});
   }
   for (std::size_t i = 0; i < workers_.size(); ++i) {
     const auto report = workers_[i]->wait_report(tickets[i], deadline);
     if (!report) return report.error();
     for (std::size_t l = 0; l < listeners_.size(); ++l) {
-      snapshot.listeners[l].statistics += (*report)->listeners[l];
+      const ListenerStatistics& statistics = (*report)->listeners[l];
+      snapshot.listeners[l].statistics += statistics;
+      snapshot.listeners[l].live_by_worker.push_back(statistics.live());
     }
     snapshot.connections.insert(snapshot.connections.end(), (*report)->connections.begin(),
                                 (*report)->connections.end());

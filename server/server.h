@@ -26,6 +26,7 @@
 #include "base/result.h"
 #include "server/listener.h"
 #include "server/options.h"
+#include "server/passed_socket.h"
 #include "server/statistics.h"
 #include "server/worker.h"
 
@@ -33,10 +34,17 @@ namespace tcpvitals {
 
 class Server {
  public:
-  static Result<std::unique_ptr<Server>> start(ServerOptions options);
+  // `passed` sockets are used by the listener of their name, instead of new ones; those of no
+  // listener are closed.
+  static Result<std::unique_ptr<Server>> start(ServerOptions options,
+                                               std::vector<PassedSocket> passed = {});
   ~Server();
   Server(const Server&) = delete;
   Server& operator=(const Server&) = delete;
+
+  // Closes the listeners, and lets each connection come to its end as its handler sees fit. True:
+  // none is left; false: some are at `deadline`, for stop().
+  bool drain(TimePoint deadline);
 
   // Closes listeners and connections as they are, each sampled once more, and joins the workers: a
   // few microseconds a connection. Snapshots go on to work and have the final counts.
@@ -52,10 +60,10 @@ class Server {
 
  private:
   explicit Server(ServerOptions options);
-  Result<void> open();
+  Result<void> open(std::vector<PassedSocket> passed);
 
   const ServerOptions options_;
-  std::atomic<std::uint64_t> next_connection_id_{1};
+  ServerShared shared_;
   std::size_t tcp_info_length_ = 0;
   std::vector<std::unique_ptr<ServerListener>> listeners_;
   std::vector<std::unique_ptr<Worker>> workers_;

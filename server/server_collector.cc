@@ -27,6 +27,7 @@ struct HistogramRow {
   MetricDesc desc;
   std::size_t needs;
   HistogramSample (*sample)(const ListenerStatistics&);
+  bool tls = false;  // of listeners with TLS alone
 };
 
 using Listeners = const ListenerReport&;
@@ -41,19 +42,62 @@ constexpr MetricDesc of_connection(std::string_view name, MetricType type, std::
   return {name, type, help, {"listener", "connection"}, source};
 }
 
-constexpr MetricDesc kClosed{
-    "tcp_server_connections_closed_total",
-    kCounter,
-    "Connections the embedded server closed, by what ended them; accepted minus closed is live.",
-    {"listener", "cause"},
+// A counter of a listener by one more label.
+struct LabelledRow {
+  MetricDesc desc;
+  std::span<const std::string_view> values;
+  std::uint64_t (*count)(const ListenerStatistics&, std::size_t value);
+  bool tls = false;  // of listeners with TLS alone
+};
+
+constexpr LabelledRow kLabelledRows[] = {
+    {{"tcp_server_connections_closed_total",
+      kCounter,
+      "Connections the embedded server closed, by what ended them; accepted minus closed is live.",
+      {"listener", "cause"},
+      "embedded server"},
+     kCloseCauses,
+     [](const ListenerStatistics& s, std::size_t i) { return s.closed[i]; }},
+    {{"tcp_server_connections_rejected_total",
+      kCounter,
+      "Connections refused with a reset, by what they offended: the allow and deny lists, the "
+      "list of trusted proxies, a limit of one peer, the hard limit of new connections a second, "
+      "or of TLS handshakes at once.",
+      {"listener", "reason"},
+      "embedded server"},
+     kRejectReasons,
+     [](const ListenerStatistics& s, std::size_t i) { return s.rejected[i]; }},
+    {{"tcp_server_accept_pauses_total",
+      kCounter,
+      "Times a worker stopped accepting for a moment: the listener at its connection limit, no "
+      "descriptors left, or another error.",
+      {"listener", "reason"},
+      "embedded server"},
+     kPauseReasons,
+     [](const ListenerStatistics& s, std::size_t i) { return s.pauses[i]; }},
+    {{"tcp_server_tls_handshakes_total",
+      kCounter,
+      "TLS handshakes, by how they ended: well, with no version or no cipher suite in common, with "
+      "a certificate that one side does not take, with something that is not TLS, too late, or "
+      "with the end of the connection.",
+      {"listener", "outcome"},
+      "embedded server"},
+     kTlsOutcomes,
+     [](const ListenerStatistics& s, std::size_t i) { return s.handshakes[i]; },
+     true},
+};
+
+constexpr MetricDesc kWorkerConnections{
+    "tcp_server_worker_connections",
+    kGauge,
+    "Connections that each worker carries now: the kernel spreads them, and long-lived ones may "
+    "gather.",
+    {"listener", "worker"},
     "embedded server"};
-constexpr MetricDesc kAcceptPauses{
-    "tcp_server_accept_pauses_total",
-    kCounter,
-    "Times a worker stopped accepting for a moment: the listener at its connection limit, no "
-    "descriptors left, or another error.",
-    {"listener", "reason"},
-    "embedded server"};
+
+std::optional<double> unix_seconds(std::chrono::system_clock::time_point t) {
+  return std::chrono::duration<double>(t.time_since_epoch()).count();
+}
 
 constexpr Row<ListenerReport> kListenerRows[] = {
     {of_listener("tcp_server_connections_accepted_total", kCounter, "embedded server",
@@ -65,7 +109,44 @@ constexpr Row<ListenerReport> kListenerRows[] = {
     {of_listener(
          "tcp_server_connections_limit", kGauge, "embedded server",
          "Connections a listener carries at most; further ones wait in the kernel's queue."),
-     kNothing, [](Listeners l) { return std::optional(double(l.limit)); }},
+     kNothing, [](Listeners l) { return std::optional(double(l.gauges.limit)); }},
+    {of_listener("tcp_server_accepts_per_second_peak", kGauge, "embedded server",
+                 "Most new connections in one second of the last minute, refused ones included."),
+     kNothing, [](Listeners l) { return std::optional(double(l.gauges.accept_peak)); }},
+    {of_listener("tcp_server_accept_soft_limit_seconds_total", kCounter, "embedded server",
+                 "Seconds in which more connections came than the soft limit; they were accepted."),
+     kNothing,
+     [](Listeners l) { return std::optional(double(l.gauges.accept_soft_limit_seconds)); }},
+    {of_listener("tcp_server_limited_peers", kGauge, "embedded server",
+                 "Peers that the limits of each peer count now."),
+     kNothing, [](Listeners l) { return std::optional(double(l.gauges.limited_peers)); }},
+    {of_listener("tcp_server_unlimited_connections_total", kCounter, "embedded server",
+                 "Connections that the limits of each peer let through uncounted, for the table of "
+                 "peers was full of others with connections."),
+     kNothing, [](Listeners l) { return std::optional(double(l.gauges.unlimited_peers)); }},
+    {of_listener("tcp_server_backend_connections_total", kCounter, "embedded server",
+                 "Connections a relay made to its backend."),
+     kNothing, [](Listeners l) { return std::optional(double(l.statistics.backend_connections)); }},
+    {of_listener("tcp_server_backend_failures_total", kCounter, "embedded server",
+                 "Connections a relay could not make to its backend: refused, unreachable, or not "
+                 "answered in time."),
+     kNothing, [](Listeners l) { return std::optional(double(l.statistics.backend_failures)); }},
+    {of_listener("tcp_server_tls_certificate_expiry_timestamp_seconds", kGauge, "embedded server",
+                 "When the listener's certificate ends to be valid, in Unix time."),
+     kNothing,
+     [](Listeners l) {
+       return l.gauges.tls ? unix_seconds(l.gauges.tls->not_after) : std::nullopt;
+     }},
+    {of_listener("tcp_server_tls_reload_timestamp_seconds", kGauge, "embedded server",
+                 "When the certificate in use was loaded, in Unix time."),
+     kNothing,
+     [](Listeners l) { return l.gauges.tls ? unix_seconds(l.gauges.tls->loaded) : std::nullopt; }},
+    {of_listener("tcp_server_tls_reload_failures_total", kCounter, "embedded server",
+                 "Times new certificate files were refused; the old certificate stays in use."),
+     kNothing,
+     [](Listeners l) {
+       return l.gauges.tls ? std::optional(double(l.gauges.tls->reload_failures)) : std::nullopt;
+     }},
     {of_listener(
          "tcp_server_output_buffer_bytes", kGauge, "embedded server",
          "Bytes held now for peers that do not read; nothing is read from those meanwhile."),
@@ -115,6 +196,10 @@ constexpr HistogramRow kHistogramRows[] = {
     {of_listener("tcp_server_lifetime_seconds", kHistogram, "embedded server",
                  "Time from accept to close of each connection that closed."),
      kNothing, [](const ListenerStatistics& s) { return s.lifetime.sample(); }},
+    {of_listener("tcp_server_tls_handshake_seconds", kHistogram, "embedded server",
+                 "Time from the first byte that was awaited to the end of each TLS handshake that "
+                 "ended well."),
+     kNothing, [](const ListenerStatistics& s) { return s.handshake_time.sample(); }, true},
 };
 
 constexpr Row<ConnectionReport> kConnectionRows[] = {
@@ -160,10 +245,11 @@ constexpr Row<ConnectionReport> kConnectionRows[] = {
 };
 
 constexpr auto kMetrics = [] {
-  std::array<MetricDesc,
-             2 + std::size(kListenerRows) + std::size(kHistogramRows) + std::size(kConnectionRows)>
-      descs{kClosed, kAcceptPauses};
-  std::size_t n = 2;
+  std::array<MetricDesc, 1 + std::size(kLabelledRows) + std::size(kListenerRows) +
+                             std::size(kHistogramRows) + std::size(kConnectionRows)>
+      descs{kWorkerConnections};
+  std::size_t n = 1;
+  for (const auto& row : kLabelledRows) descs[n++] = row.desc;
   for (const auto& row : kListenerRows) descs[n++] = row.desc;
   for (const auto& row : kHistogramRows) descs[n++] = row.desc;
   for (const auto& row : kConnectionRows) descs[n++] = row.desc;
@@ -184,18 +270,22 @@ Result<void> ServerCollector::collect(Sink& sink, TimePoint deadline) {
 void emit(const ServerSnapshot& snapshot, Sink& sink) {
   for (const ListenerReport& listener : snapshot.listeners) {
     const ListenerStatistics& statistics = listener.statistics;
-    for (std::size_t i = 0; i < kCloseCauses.size(); ++i) {
-      sink.add(kClosed, {listener.name, kCloseCauses[i]}, double(statistics.closed[i]));
+    for (const auto& row : kLabelledRows) {
+      if (row.tls && !listener.gauges.tls) continue;
+      for (std::size_t i = 0; i < row.values.size(); ++i) {
+        sink.add(row.desc, {listener.name, row.values[i]}, double(row.count(statistics, i)));
+      }
     }
-    for (std::size_t i = 0; i < kPauseReasons.size(); ++i) {
-      sink.add(kAcceptPauses, {listener.name, kPauseReasons[i]}, double(statistics.pauses[i]));
+    for (std::size_t i = 0; i < listener.live_by_worker.size(); ++i) {
+      sink.add(kWorkerConnections, {listener.name, std::to_string(i)},
+               double(listener.live_by_worker[i]));
     }
     for (const auto& row : kListenerRows) {
       if (row.needs > snapshot.tcp_info_length) continue;
       if (const auto value = row.value(listener)) sink.add(row.desc, {listener.name}, *value);
     }
     for (const auto& row : kHistogramRows) {
-      if (row.needs > snapshot.tcp_info_length) continue;
+      if (row.needs > snapshot.tcp_info_length || (row.tls && !listener.gauges.tls)) continue;
       sink.add_histogram(row.desc, {listener.name}, row.sample(statistics));
     }
   }

@@ -17,18 +17,14 @@
 namespace tcpvitals {
 namespace {
 
-constexpr std::size_t kReadBuffer = 64 << 10;
 constexpr int kEventsPerTurn = 256;
-constexpr int kAcceptsPerTurn = 64;
-constexpr Clock::duration kAcceptPause = std::chrono::milliseconds(100);
-// How long a closed connection is kept for the acknowledgement that makes its counters final; the
-// sweep looks.
-constexpr Clock::duration kFinalAckWait = std::chrono::seconds(10);
 
 // A connection's tag never has generation 0: these stand for the listener of an index, and the
 // mailbox.
 constexpr std::uint64_t kMailboxTag = 0xffffffff;
 bool is_listener(std::uint64_t tag) { return tag < kMailboxTag; }
+
+}  // namespace
 
 bool watch_fd(const Fd& epoll, int operation, int fd, std::uint32_t events, std::uint64_t tag) {
   epoll_event event{};
@@ -37,34 +33,16 @@ bool watch_fd(const Fd& epoll, int operation, int fd, std::uint32_t events, std:
   return ::epoll_ctl(epoll.get(), operation, fd, &event) == 0;
 }
 
-CloseCause cause_of(int error) {
-  switch (error) {
-    case ECONNRESET:
-    case EPIPE:
-      return CloseCause::kPeerRst;
-    case ETIMEDOUT:
-      return CloseCause::kTimeout;
-    default:
-      return CloseCause::kError;
-  }
-}
-
-PauseReason pause_reason_of(int error) {
-  return error == EMFILE || error == ENFILE ? PauseReason::kDescriptors : PauseReason::kError;
-}
-
-bool try_again(int error) { return error == EAGAIN || error == EINTR; }
-
-}  // namespace
-
 Result<std::unique_ptr<Worker>> Worker::create(WorkerOptions options, std::vector<Port> ports) {
   Fd epoll(::epoll_create1(EPOLL_CLOEXEC));
   if (!epoll.valid()) return errno_error("epoll_create1", errno);
   Fd wake(::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC));
   if (!wake.valid()) return errno_error("eventfd", errno);
   bool watched = watch_fd(epoll, EPOLL_CTL_ADD, wake.get(), EPOLLIN, kMailboxTag);
-  for (std::size_t i = 0; i < ports.size() && watched; ++i) {
-    watched = watch_fd(epoll, EPOLL_CTL_ADD, ports[i].socket.get(), EPOLLIN, i);
+  for (std::size_t i = 0; i < ports.size(); ++i) {
+    for (const Fd& socket : ports[i].sockets) {
+      watched = watched && watch_fd(epoll, EPOLL_CTL_ADD, socket.get(), EPOLLIN, i);
+    }
   }
   if (!watched) return errno_error("epoll_ctl", errno);
   return std::unique_ptr<Worker>(
@@ -106,6 +84,12 @@ void Worker::wake() {
   [[maybe_unused]] const ssize_t n = ::write(wake_.get(), &one, sizeof one);
 }
 
+void Worker::drain() {
+  const std::lock_guard lock(mutex_);
+  drain_requested_ = true;
+  wake();
+}
+
 void Worker::stop() {
   const std::lock_guard lock(mutex_);
   stop_requested_ = true;
@@ -132,18 +116,29 @@ void Worker::run() {
   while (!stopping_) {
     const int n = ::epoll_wait(epoll_.get(), events.data(), kEventsPerTurn, wait_ms());
     now_ = Clock::now();
+    tick_ = tick_of(now_);
     for (int i = 0; i < n; ++i) dispatch(events[static_cast<std::size_t>(i)]);
+    wheel_.advance(tick_, [&](std::uint32_t slot) { on_due(slab_.at(slot)); });
+    settle_touched();
     resume_ports();
     if (slab_.live() > 0 && now_ >= next_sweep_) sweep();
+    if (draining_ && slab_.live() == 0) drained_.store(true, std::memory_order_release);
   }
-  for (Port& port : ports_) port.socket.reset();
-  slab_.for_each([&](Connection& c) { close(c, CloseCause::kShutdown); });
+  close_ports();
+  slab_.for_each([&](Connection& c) { doom(c, CloseCause::kShutdown); });
+  settle_touched();
   publish(std::numeric_limits<std::uint64_t>::max());
+}
+
+// The clock moves from 0 while the first second runs, so no tick is 0.
+std::uint32_t Worker::tick_of(TimePoint t) const {
+  return 1 + static_cast<std::uint32_t>(
+                 std::chrono::duration_cast<std::chrono::seconds>(t - started_).count());
 }
 
 int Worker::wait_ms() const {
   TimePoint next = TimePoint::max();
-  if (slab_.live() > 0) next = next_sweep_;
+  if (slab_.live() > 0) next = std::min(next_sweep_, started_ + std::chrono::seconds(tick_));
   for (const Port& port : ports_) {
     if (port.paused) next = std::min(next, port.resume_at);
   }
@@ -154,12 +149,14 @@ int Worker::wait_ms() const {
 
 void Worker::dispatch(const epoll_event& event) {
   if (event.data.u64 == kMailboxTag) return read_mailbox();
-  if (is_listener(event.data.u64)) return accept_from(event.data.u64);
+  if (is_listener(event.data.u64)) {
+    accept_from(event.data.u64);
+    return settle_touched();
+  }
   Connection* c = slab_.find(event.data.u64);
-  if (c == nullptr) return;
-  if (c->finishing) return await_final_ack(*c, (event.events & EPOLLERR) != 0);
-  if (c->output) return flush(*c);
-  read_from(*c);
+  if (c == nullptr || c->doomed) return;
+  serve(*c, event.events);
+  if (!touched_.empty()) settle_touched();
 }
 
 void Worker::read_mailbox() {
@@ -167,162 +164,35 @@ void Worker::read_mailbox() {
   [[maybe_unused]] const ssize_t n = ::read(wake_.get(), &wakes, sizeof wakes);
   std::uint64_t ticket;
   bool asked;
+  bool drain;
   {
     const std::lock_guard lock(mutex_);
     stopping_ = stop_requested_;
+    drain = drain_requested_ && !draining_;
     ticket = requested_;
     asked = requested_ > answered_;
   }
+  if (drain) begin_drain();
   if (asked && !stopping_) publish(ticket);
 }
 
-void Worker::accept_from(std::size_t index) {
-  Port& port = ports_[index];
-  for (int i = 0; i < kAcceptsPerTurn; ++i) {
-    if (!port.listener.reserve()) return pause(port, PauseReason::kLimit);
-    Fd fd(::accept4(port.socket.get(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC));
-    if (fd.valid()) {
-      open(index, std::move(fd));
-      continue;
+void Worker::begin_drain() {
+  draining_ = true;
+  close_ports();
+  slab_.for_each([&](Connection& c) {
+    if (c.phase != Phase::kOpen) {
+      if (c.phase != Phase::kFinishing && !c.outbound) doom(c, CloseCause::kDrain);
+    } else if (!c.outbound) {
+      c.drained = true;
+      handler_of(c).on_drain(Stream(*this, c));
     }
-    const int error = errno;
-    port.listener.give_back();
-    if (error == EAGAIN) return;
-    // A connection that died in the queue, or a network error of its own, says nothing of the next.
-    if (error == EINTR || error == ECONNABORTED || error == EPROTO || error == ENETDOWN ||
-        error == ENETUNREACH || error == EHOSTDOWN || error == EHOSTUNREACH) {
-      continue;
-    }
-    return pause(port, pause_reason_of(error));
-  }
-}
-
-// Level-triggered, a listener that cannot accept would be reported again at once and burn the core.
-void Worker::pause(Port& port, PauseReason reason) {
-  const auto index = static_cast<std::size_t>(&port - ports_.data());
-  ++statistics_[index].pauses[static_cast<std::size_t>(reason)];
-  watch_fd(epoll_, EPOLL_CTL_MOD, port.socket.get(), 0, index);
-  port.paused = true;
-  port.resume_at = now_ + kAcceptPause;
-}
-
-void Worker::resume_ports() {
-  for (std::size_t i = 0; i < ports_.size(); ++i) {
-    if (!ports_[i].paused || now_ < ports_[i].resume_at) continue;
-    ports_[i].paused = false;
-    watch_fd(epoll_, EPOLL_CTL_MOD, ports_[i].socket.get(), EPOLLIN, i);
-  }
-}
-
-void Worker::open(std::size_t listener, Fd fd) {
-  if (slab_.live() == 0) next_sweep_ = now_ + options_.sweep_interval;
-  ++statistics_[listener].accepted;
-  Connection& c = slab_.acquire(std::move(fd));
-  c.id = options_.next_connection_id.fetch_add(1, std::memory_order_relaxed);
-  c.listener = static_cast<std::uint16_t>(listener);
-  c.opened = now_;
-  if (!watch_fd(epoll_, EPOLL_CTL_ADD, c.fd.get(), EPOLLIN, c.tag())) close(c, CloseCause::kError);
-}
-
-void Worker::read_from(Connection& c) {
-  const std::size_t limit = ports_[c.listener].listener.options().max_output_bytes;
-  const ssize_t n = ::recv(c.fd.get(), read_buffer_.get(), std::min(kReadBuffer, limit), 0);
-  if (n > 0) return write_to(c, {read_buffer_.get(), static_cast<std::size_t>(n)});
-  if (n == 0) return finish(c);
-  if (!try_again(errno)) fail(c, errno);
-}
-
-// What the socket does not take is kept, and nothing is read until it is gone: no more is ever kept
-// than was read at once, and the peer's own sending stops when its window is full.
-void Worker::write_to(Connection& c, std::span<const char> bytes) {
-  ssize_t n = ::send(c.fd.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL);
-  if (n == static_cast<ssize_t>(bytes.size())) return;
-  if (n < 0) {
-    if (!try_again(errno)) return fail(c, errno);
-    n = 0;
-  }
-  const auto rest = bytes.subspan(static_cast<std::size_t>(n));
-  c.output = std::make_unique_for_overwrite<char[]>(rest.size());
-  std::memcpy(c.output.get(), rest.data(), rest.size());
-  c.output_begin = 0;
-  c.output_end = static_cast<std::uint32_t>(rest.size());
-  statistics_[c.listener].output_buffer_bytes += rest.size();
-  watch(c, EPOLLOUT);
-}
-
-void Worker::flush(Connection& c) {
-  const ssize_t n =
-      ::send(c.fd.get(), c.output.get() + c.output_begin, c.pending_output(), MSG_NOSIGNAL);
-  if (n < 0) {
-    if (!try_again(errno)) fail(c, errno);
-    return;
-  }
-  c.output_begin += static_cast<std::uint32_t>(n);
-  statistics_[c.listener].output_buffer_bytes -= static_cast<std::uint64_t>(n);
-  if (c.pending_output() > 0) return;
-  c.output.reset();
-  watch(c, EPOLLIN);
-}
-
-// The peer ended its stream, and everything read was written, for nothing is read before that. Our
-// end is shut too; when the peer has acknowledged it, nothing can be sent again and the counters
-// are final. A near peer has done so before shutdown() returns.
-void Worker::finish(Connection& c) {
-  c.vitals.peer_fin = true;
-  if (::shutdown(c.fd.get(), SHUT_WR) != 0) return close(c, CloseCause::kPeerRst);
-  if (sample(c) == TCP_CLOSE) return release(c, CloseCause::kPeerFin);
-  c.finishing = true;
-  c.finishing_since = now_;
-  // Shut in both directions it is always readable and hung up: only changes may wake us.
-  watch(c, EPOLLET);
-}
-
-void Worker::await_final_ack(Connection& c, bool failed) {
-  if (failed) return close(c, CloseCause::kPeerRst);
-  if (sample(c) == TCP_CLOSE) release(c, CloseCause::kPeerFin);
-}
-
-// Fails only for want of memory, and then for good: the connection would never be heard of again.
-void Worker::watch(Connection& c, std::uint32_t events) {
-  if (!watch_fd(epoll_, EPOLL_CTL_MOD, c.fd.get(), events, c.tag())) close(c, CloseCause::kError);
-}
-
-// The only way from TCP_INFO into the totals. The connection's state, as the kernel numbers it.
-std::uint8_t Worker::sample(Connection& c) {
-  return c.vitals.sample(c.fd.get(), statistics_[c.listener].tcp);
-}
-
-void Worker::fail(Connection& c, int error) {
-  if (error == EPIPE) c.vitals.peer_fin = true;  // a reset that came after the FIN
-  close(c, cause_of(error));
-}
-
-void Worker::close(Connection& c, CloseCause cause) {
-  sample(c);
-  release(c, cause);
-}
-
-// Of a connection just sampled.
-void Worker::release(Connection& c, CloseCause cause) {
-  ListenerStatistics& statistics = statistics_[c.listener];
-  ++statistics.closed[static_cast<std::size_t>(cause)];
-  statistics.output_buffer_bytes -= c.pending_output();
-  statistics.lifetime.observe(static_cast<std::uint64_t>(
-      std::chrono::duration_cast<std::chrono::microseconds>(now_ - c.opened).count()));
-  c.vitals.finish(statistics.tcp);
-  Port& port = ports_[c.listener];
-  slab_.release(c);
-  port.listener.give_back();
-  port.resume_at = now_;  // there is a place and a descriptor again
+  });
 }
 
 void Worker::sweep() {
   sweep_chunk_ = (sweep_chunk_ + 1) % slab_.chunks();
   slab_.for_each_in(sweep_chunk_, [&](Connection& c) {
-    sample(c);
-    if (c.finishing && now_ - c.finishing_since >= kFinalAckWait) {
-      release(c, CloseCause::kUnacknowledged);
-    }
+    if (!c.outbound) sample(c);
   });
   next_sweep_ = now_ + options_.sweep_interval / static_cast<std::int64_t>(slab_.chunks());
 }
@@ -333,7 +203,9 @@ WorkerReport Worker::report() {
   if (slab_.live() > 0) sweep();
   std::vector<Connection*> live;
   live.reserve(slab_.live());
-  slab_.for_each([&](Connection& c) { live.push_back(&c); });
+  slab_.for_each([&](Connection& c) {
+    if (!c.outbound) live.push_back(&c);
+  });
   const auto worst = live.begin() + static_cast<std::ptrdiff_t>(
                                         std::min(live.size(), options_.max_connection_series));
   std::partial_sort(live.begin(), worst, live.end(),

@@ -1,12 +1,19 @@
 // Worker: one epoll loop on one thread, with its own listening sockets, connections and statistics.
 //
 // The loop's thread alone touches connections and statistics, without locks. Other threads reach it
-// through a mailbox (a mutex, two numbers and an eventfd) that it reads between turns: they leave a
-// ticket for a report, or ask it to stop.
+// through a mailbox (a mutex, a few words and an eventfd) that it reads between turns: they leave a
+// ticket for a report, or ask it to drain or to stop.
 //
 // One turn: wait; serve at most 256 events, with at most one read each and at most 64 accepts a
-// listener; then, if due, sample the TCP_INFO of one chunk of connections. A sweep visits every
-// connection once in the sweep interval, its chunks spread evenly over it.
+// listener; call those whose deadline came; then, if due, sample the TCP_INFO of one chunk of
+// connections. A sweep visits every connection once in the sweep interval, its chunks spread evenly
+// over it.
+//
+// Whatever a handler does to a connection, its own or another, is noted and settled after the call:
+// no connection is released while a handler or the loop still holds it.
+//
+// worker.cc has the loop, worker_accept.cc the listening side, worker_stream.cc the life of a
+// connection.
 #pragma once
 
 #include <sys/epoll.h>
@@ -14,8 +21,10 @@
 #include <atomic>
 #include <condition_variable>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <span>
 #include <string>
 #include <thread>
@@ -24,24 +33,48 @@
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/result.h"
+#include "server/audit.h"
 #include "server/connection.h"
+#include "server/handler.h"
 #include "server/listener.h"
+#include "server/options.h"
 #include "server/statistics.h"
+#include "server/timer_wheel.h"
 
 namespace tcpvitals {
+
+// What all workers of a server share. Thread-safe.
+struct ServerShared {
+  std::atomic<std::uint64_t> next_connection_id{1};
+  std::atomic<std::int64_t> descriptors_left{0};  // that connections may still take
+  AuditLog* audit = nullptr;
+
+  bool take_descriptor() {
+    if (descriptors_left.fetch_sub(1, std::memory_order_relaxed) > 0) return true;
+    give_descriptor();
+    return false;
+  }
+  void give_descriptor() { descriptors_left.fetch_add(1, std::memory_order_relaxed); }
+};
 
 struct WorkerOptions {
   unsigned number = 0;
   Clock::duration sweep_interval;
   std::size_t max_connection_series;
-  std::atomic<std::uint64_t>& next_connection_id;  // outlives the worker
+  ServerShared& shared;  // outlives the worker
 };
+
+// epoll_ctl. False for want of memory, or of watches that this user may have.
+bool watch_fd(const Fd& epoll, int operation, int fd, std::uint32_t events, std::uint64_t tag);
 
 class Worker {
  public:
+  static constexpr std::size_t kReadBuffer = 64 << 10;
+
   struct Port {
     ServerListener& listener;  // outlives the worker
-    Fd socket;
+    std::vector<Fd> sockets;   // one, but for those that another process left us
+    std::unique_ptr<Handler> handler;
     TimePoint resume_at{};  // when accepting goes on, if `paused`
     bool paused = false;
   };
@@ -52,10 +85,15 @@ class Worker {
   // Starts the thread; once.
   void start();
 
+  // Asks the thread to accept no more, and to end every connection as its handler sees fit.
+  void drain();
   // Asks the thread to close its listeners and connections and to end; join() waits for that. A
   // worker that ended still answers with its final report.
   void stop();
   void join();
+
+  // Any thread: whether it drains and no connection is left.
+  bool drained() const { return drained_.load(std::memory_order_acquire); }
 
   // Any thread: asks for a report, and gets the first that was made after it was asked for. Fails
   // if it is not there by `deadline`.
@@ -63,33 +101,97 @@ class Worker {
   Result<std::shared_ptr<const WorkerReport>> wait_report(std::uint64_t ticket, TimePoint deadline);
 
  private:
+  friend class Stream;
+
+  struct LinksOf {
+    ConnectionSlab& slab;
+    WheelLinks& operator()(std::uint32_t slot) { return slab.at(slot).timer; }
+  };
+
   Worker(WorkerOptions options, std::vector<Port> ports, Fd epoll, Fd wake);
 
+  // worker.cc
   void run();
   int wait_ms() const;
   void dispatch(const epoll_event& event);
   void read_mailbox();
   void wake();
-
-  void accept_from(std::size_t index);
-  void pause(Port& port, PauseReason reason);
-  void resume_ports();
-  void open(std::size_t listener, Fd fd);
-
-  void read_from(Connection& c);
-  void write_to(Connection& c, std::span<const char> bytes);
-  void flush(Connection& c);
-  void finish(Connection& c);
-  void await_final_ack(Connection& c, bool failed);
-  void watch(Connection& c, std::uint32_t events);
-  std::uint8_t sample(Connection& c);
-  void fail(Connection& c, int error);
-  void close(Connection& c, CloseCause cause);
-  void release(Connection& c, CloseCause cause);
-
+  void begin_drain();
   void sweep();
   WorkerReport report();
   void publish(std::uint64_t ticket);
+  std::uint32_t tick_of(TimePoint t) const;
+
+  // worker_accept.cc
+  struct Admission {
+    std::optional<RejectReason> refused;
+    bool counted = false;  // by the peer limits
+  };
+  void accept_from(std::size_t index);
+  bool accept_one(std::size_t index, const Fd& socket);
+  void watch_port(std::size_t index, std::uint32_t events);
+  Admission admit_peer(ServerListener& listener, const IpAddress& peer);
+  Admission admit_client(ServerListener& listener, const IpAddress& client) const;
+  void count_rejected(std::size_t index, const Endpoint& client, RejectReason reason,
+                      std::optional<Endpoint> via = {});
+  void pause(Port& port, PauseReason reason);
+  void resume_ports();
+  void close_ports();
+  void open(std::size_t index, Fd fd, const Endpoint& peer, bool counted);
+  Connection& add(std::size_t index, Fd fd, const Endpoint& peer);
+  Result<Connection*> connect(Connection& from, const Endpoint& to,
+                              const std::function<void(const Endpoint&)>& bound);
+
+  // worker_stream.cc
+  void serve(Connection& c, std::uint32_t events);
+  void begin(Connection& c, Phase phase);
+  void begin_stream(Connection& c);
+  void read_proxy_header(Connection& c, bool peer_ended);
+  void take_proxied(Connection& c, const ProxyHeader& header);
+  void begin_handshake(Connection& c);
+  void shake_hands(Connection& c);
+  void end_handshake(Connection& c, TlsOutcome outcome);
+  void finish_connect(Connection& c);
+  void become_open(Connection& c);
+  void read_from(Connection& c);
+  void take_bytes(Connection& c, std::span<const char> bytes);
+  void end_of_stream(Connection& c);
+  TlsStep read_tls(Connection& c, std::span<char> room);
+  struct Sent {
+    std::size_t bytes = 0;
+    int error = 0;
+  };
+  Sent transmit(Connection& c, std::span<const char> bytes);
+  bool write_to(Connection& c, std::span<const char> bytes);
+  void flush(Connection& c);
+  void fail(Connection& c, int error);
+  void doom(Connection& c, CloseCause cause);
+  void touch(Connection& c);
+  void settle_touched();
+  void settle(Connection& c);
+  bool send_fin(Connection& c);
+  void await_final_ack(Connection& c, bool failed);
+  std::uint32_t wanted_events(const Connection& c) const;
+  void watch(Connection& c);
+  struct Due {
+    std::uint32_t tick;  // 0: never
+    CloseCause cause;
+  };
+  Due due(const Connection& c) const;
+  void schedule(Connection& c);
+  void on_due(Connection& c);
+  std::uint8_t sample(Connection& c);
+  void close(Connection& c, CloseCause cause);
+  void release(Connection& c, CloseCause cause);
+  AuditLog* audit_of(const Connection& c) const;
+  void audit_open(Connection& c);
+  void audit_close(Connection& c, CloseCause cause);
+  Endpoint server_end(const Connection& c) const;
+
+  const ListenerOptions& options_of(const Connection& c) const {
+    return ports_[c.listener].listener.options();
+  }
+  Handler& handler_of(const Connection& c) { return *ports_[c.listener].handler; }
 
   const WorkerOptions options_;
   std::vector<Port> ports_;
@@ -97,16 +199,23 @@ class Worker {
   const Fd wake_;
   const std::unique_ptr<char[]> read_buffer_;
   ConnectionSlab slab_;
+  TimerWheel<LinksOf> wheel_{LinksOf{slab_}};
+  std::vector<std::uint32_t> touched_;          // slots to settle
   std::vector<ListenerStatistics> statistics_;  // by listener index
-  TimePoint now_{};                             // of this turn
+  const TimePoint started_ = Clock::now();
+  TimePoint now_{};         // of this turn
+  std::uint32_t tick_ = 1;  // seconds since the start, of this turn; never 0
   TimePoint next_sweep_{};
   std::size_t sweep_chunk_ = 0;
+  bool draining_ = false;
   bool stopping_ = false;
+  std::atomic<bool> drained_{false};
 
   std::mutex mutex_;
   std::condition_variable published_;
-  std::uint64_t requested_ = 0;  // these four under mutex_
+  std::uint64_t requested_ = 0;  // these five under mutex_
   std::uint64_t answered_ = 0;
+  bool drain_requested_ = false;
   bool stop_requested_ = false;
   std::shared_ptr<const WorkerReport> report_;
 

@@ -13,7 +13,7 @@ namespace {
 ServerSnapshot sample_snapshot() {
   ServerSnapshot snapshot;
   snapshot.tcp_info_length = sizeof(TcpInfo);
-  ListenerReport listener{"echo", 100, {}};
+  ListenerReport listener{"echo", {.limit = 100, .accept_peak = 7}, {}, {2, 1}};
   listener.statistics.accepted = 5;
   listener.statistics.closed[static_cast<std::size_t>(CloseCause::kPeerRst)] = 2;
   listener.statistics.tcp.retransmitted_segments = 9;
@@ -77,6 +77,22 @@ TEST_CASE("every cause and every reason is there, zeros included") {
     CHECK(closed->metric[i].counter.value == (kCloseCauses[i] == "peer_rst" ? 2 : 0));
   }
   CHECK(find(families, "tcp_server_accept_pauses_total")->metric.size() == kPauseReasons.size());
+  CHECK(find(families, "tcp_server_connections_rejected_total")->metric.size() ==
+        kRejectReasons.size());
+  // A listener without TLS has none of its metrics.
+  CHECK(find(families, "tcp_server_tls_handshakes_total") == nullptr);
+  CHECK(find(families, "tcp_server_tls_handshake_seconds") == nullptr);
+  CHECK(find(families, "tcp_server_tls_certificate_expiry_timestamp_seconds") == nullptr);
+}
+
+TEST_CASE("each worker's share of the connections is told, and the peak of accepts") {
+  const auto families = emitted(sample_snapshot());
+  const auto* workers = find(families, "tcp_server_worker_connections");
+  REQUIRE(workers->metric.size() == 2);
+  CHECK(workers->metric[0].label.at(1).value == "0");
+  CHECK(workers->metric[0].gauge.value == 2);
+  CHECK(workers->metric[1].gauge.value == 1);
+  CHECK(find(families, "tcp_server_accepts_per_second_peak")->metric.at(0).gauge.value == 7);
 }
 
 TEST_CASE("what an older kernel's TCP_INFO lacks is absent, not zero") {
@@ -109,6 +125,7 @@ TEST_CASE("the server collector declares every metric it emits, each once") {
   }
   ServerSnapshot snapshot = sample_snapshot();
   snapshot.connections[0].vitals.min_rtt_us = 5;
+  snapshot.listeners[0].gauges.tls = TlsStoreStatistics{};
   const auto families = emitted(snapshot);
   CHECK(families.size() == declared.size());
   for (const auto& family : families) CHECK(declared.count(family.name) == 1);

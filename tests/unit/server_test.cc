@@ -380,12 +380,13 @@ TEST_CASE("a port in use is one clear line, whoever uses it") {
   ListenerOptions free;
   free.endpoint.port = 0;
   ListenerOptions same;
+  same.name = "same";
   same.endpoint = server->endpoint();
   const std::size_t descriptors = open_descriptors();
   const auto second = Server::start({.listeners = {free, same}});
   REQUIRE_FALSE(second.ok());
   CHECK(second.error().message ==
-        "server: listener echo on " + to_string(same.endpoint) + ": bind: Address already in use");
+        "server: listener same on " + to_string(same.endpoint) + ": bind: Address already in use");
   CHECK(open_descriptors() == descriptors);
 }
 
@@ -476,8 +477,8 @@ TEST_CASE("listeners are told apart, of both families") {
 }
 
 TEST_CASE("a worker that does not answer is an error that names it") {
-  std::atomic<std::uint64_t> next_id{1};
-  auto worker = Worker::create({7, 1s, 20, next_id}, {});  // its thread is never started
+  ServerShared shared;
+  auto worker = Worker::create({7, 1s, 20, shared}, {});  // its thread is never started
   REQUIRE(worker.ok());
   const std::uint64_t ticket = (*worker)->request_report();
   const auto report = (*worker)->wait_report(ticket, Clock::now() + 20ms);

@@ -1,0 +1,93 @@
+#include "server/relay.h"
+
+#include <array>
+#include <optional>
+#include <utility>
+
+#include "server/proxy_protocol.h"
+#include "server/relay_table.h"
+
+namespace tcpvitals {
+
+// The context of both streams; the last of them deletes it.
+struct Relay::Pair {
+  std::optional<Stream> client;
+  std::optional<Stream> backend;
+  std::optional<Endpoint> told;  // our end towards the backend, as the relay table has it
+
+  void forget(const ListenerOptions& options) {
+    if (told) options.relay_table->remove(*std::exchange(told, std::nullopt));
+  }
+
+  static Pair& of(Stream stream) { return *static_cast<Pair*>(stream.context()); }
+  std::optional<Stream>& other(Stream stream) { return stream.is_outbound() ? client : backend; }
+};
+
+void Relay::on_open(Stream stream) {
+  stream.set_duplex();
+  if (stream.is_outbound()) {
+    Pair& pair = Pair::of(stream);
+    if (greet(stream, pair)) pair.client->resume();
+    return;
+  }
+  stream.pause();
+  auto* const pair = new Pair{stream, std::nullopt};
+  stream.set_context(pair);
+  std::function<void(const Endpoint&)> tell;
+  if (options_.relay_table != nullptr) {
+    tell = [&](const Endpoint& end) {
+      pair->told = end;
+      options_.relay_table->add(end, {stream.peer(), stream.tls_subject()});
+    };
+  }
+  auto backend = stream.connect(options_.backend, tell);
+  if (!backend) {
+    pair->forget(options_);
+    return stream.abort(CloseCause::kBackend);
+  }
+  backend->set_context(pair);
+  pair->backend = *backend;
+}
+
+// False: it waits, and the client with it.
+bool Relay::greet(Stream backend, const Pair& pair) const {
+  if (!options_.send_proxy) return true;
+  std::array<std::byte, kMaxWrittenProxyHeader> header;
+  const std::size_t size =
+      write_proxy_header(*options_.send_proxy, pair.client->peer(), pair.client->local(), header);
+  return backend.write(std::span{reinterpret_cast<const char*>(header.data()), size});
+}
+
+void Relay::on_data(Stream stream, std::span<const char> bytes) {
+  auto& other = Pair::of(stream).other(stream);
+  if (other && !other->write(bytes)) stream.pause();
+}
+
+void Relay::on_drained(Stream stream) {
+  if (auto& other = Pair::of(stream).other(stream)) other->resume();
+}
+
+void Relay::on_end(Stream stream) {
+  if (auto& other = Pair::of(stream).other(stream)) other->finish();
+}
+
+// What ends one of them in disorder ends the other: its peer must not take half a stream for a
+// whole one.
+void Relay::on_close(Stream stream, CloseCause cause) {
+  if (stream.context() == nullptr) return;
+  Pair& pair = Pair::of(stream);
+  auto& other = pair.other(stream);
+  if (stream.is_outbound()) {
+    pair.forget(options_);
+    pair.backend.reset();
+  } else {
+    pair.client.reset();
+  }
+  if (!other) {
+    delete &pair;
+  } else if (cause != CloseCause::kPeerFin && cause != CloseCause::kUnacknowledged) {
+    other->abort(stream.is_outbound() ? CloseCause::kBackend : CloseCause::kHandler);
+  }
+}
+
+}  // namespace tcpvitals

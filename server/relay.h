@@ -1,0 +1,33 @@
+// Relay: carries each connection's bytes to a backend and back (layer 4).
+//
+// Each direction flows at the pace of its receiver, ends by itself (half-close), and holds at most
+// max_output_bytes. A client whose backend cannot be reached is closed with cause `backend`.
+#pragma once
+
+#include "server/handler.h"
+#include "server/options.h"
+
+namespace tcpvitals {
+
+class Relay final : public Handler {
+ public:
+  // `options` outlive the relay.
+  explicit Relay(const ListenerOptions& options) : options_(options) {}
+
+  void on_open(Stream stream) override;
+  void on_data(Stream stream, std::span<const char> bytes) override;
+  void on_end(Stream stream) override;
+  void on_drained(Stream stream) override;
+  // What flows is let flow: where a message ends, only its two ends know.
+  void on_drain(Stream /*stream*/) override {}
+  void on_close(Stream stream, CloseCause cause) override;
+
+ private:
+  struct Pair;
+
+  bool greet(Stream backend, const Pair& pair) const;
+
+  const ListenerOptions& options_;
+};
+
+}  // namespace tcpvitals
