@@ -194,15 +194,9 @@ constexpr ConfigKey<Config> kKeys[] = {
      [](const ConfigField& field, Config& out) {
        return read_keys(field, kConnectionsKeys, out.connections);
      }},
+    {"server",
+     [](const ConfigField& field, Config& out) { return read_server(field, out.server); }},
 };
-
-// The value under a key of a map that has it.
-ConfigField value_of(const ConfigField& map, std::string_view key) {
-  for (std::size_t i = 0; i + 1 < map.node.items.size(); i += 2) {
-    if (map.node.items[i]->text == key) return map.child(key, *map.node.items[i + 1]);
-  }
-  return map;
-}
 
 // What only the whole configuration can tell, the flags included.
 Result<void> check_together(const ConfigField& root, const Config& config) {
@@ -278,8 +272,10 @@ std::string summary(const Config& config) {
   for (const GroupLabel& label : kGroupLabels) {
     if (c.group_by.*label.on) labels += fmt::format("{}{}", labels.empty() ? "" : ", ", label.key);
   }
-  return fmt::format("{} peer names, {} port names, grouped by {}", peer_names(c).size(),
-                     port_names(c).size(), labels);
+  const std::size_t listeners = config.server.listeners.size();
+  return fmt::format("{} peer names, {} port names, grouped by {}{}", peer_names(c).size(),
+                     port_names(c).size(), labels,
+                     listeners == 0 ? "" : fmt::format(", {} listeners", listeners));
 }
 
 }  // namespace tcpvitals

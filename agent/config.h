@@ -13,6 +13,7 @@
 #include <utility>
 #include <vector>
 
+#include "agent/server_config.h"
 #include "base/result.h"
 #include "collectors/connections/config.h"
 #include "collectors/connections/peer_groups.h"
@@ -21,6 +22,7 @@ namespace tcpvitals {
 
 struct Config {
   ConnectionsConfig connections;
+  ServerConfig server;
 
   bool operator==(const Config&) const = default;
 };

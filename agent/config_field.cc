@@ -40,6 +40,17 @@ Error ConfigField::error(std::string_view what) const {
                       shown(node), what)};
 }
 
+ConfigField value_of(const ConfigField& map, std::string_view key) {
+  for (std::size_t i = 0; i + 1 < map.node.items.size(); i += 2) {
+    if (map.node.items[i]->text == key) return map.child(key, *map.node.items[i + 1]);
+  }
+  return map;
+}
+
+bool has_value(const ConfigField& map, std::string_view key) {
+  return &value_of(map, key).node != &map.node;
+}
+
 // Only a scalar has text, so that the readers refuse lists, maps and nothing without asking.
 
 Result<void> read_flag(const ConfigField& field, bool& out) {

@@ -56,6 +56,10 @@ Result<void> for_each_entry(const ConfigField& map, Use use) {
   return {};
 }
 
+// The value under a key of a map; the map itself, if it does not have it.
+ConfigField value_of(const ConfigField& map, std::string_view key);
+bool has_value(const ConfigField& map, std::string_view key);
+
 // Calls use(value) for a single value, or for each of a list of them.
 template <typename Use>
 Result<void> for_each_value(const ConfigField& field, Use use) {

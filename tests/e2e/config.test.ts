@@ -42,7 +42,7 @@ test("--config.check says that a good file is good, as the flags have it", () =>
   const path = join(kSource, "docs/tcpvitals.yml");
   assert.deepEqual(check(path), {
     status: 0,
-    stdout: `${path}: ok: 6 peer names, 3 port names, grouped by direction, port, peer\n`,
+    stdout: `${path}: ok: 6 peer names, 3 port names, grouped by direction, port, peer, 2 listeners\n`,
     stderr: "",
   });
   const refused = check(path, "--connections.max-peers=5");

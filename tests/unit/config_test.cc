@@ -69,7 +69,7 @@ TEST_CASE("the example in docs/ says what it seems to say") {
   expected.limits.groups = 300;
   expected.close_wait_threshold = 90s;
   CHECK(config.connections == expected);
-  CHECK(summary(config) == "6 peer names, 3 port names, grouped by direction, port, peer");
+  CHECK(summary(config) == "6 peer names, 3 port names, grouped by direction, port, peer, 2 listeners");
 }
 
 TEST_CASE("the reference in docs/ has every limit as it is") {
@@ -381,7 +381,7 @@ TEST_CASE("what is wrong with the text itself is told by line and column") {
   } kTable[] = {
       {"connections", "1:1: \"connections\": expected a map"},
       {"- connections", "1:1: a list: expected a map"},
-      {"connection: {}", "1:1: \"connection\": expected one of connections"},
+      {"connection: {}", "1:1: \"connection\": expected one of connections, server"},
       {"connections: []", "1:14: connections: a list: expected a map"},
       {"connections:\nconnections:\n", "2:1: \"connections\": a second time; first in line 1"},
       {"connections:\n\tpeers: {}\n", "2:1: a tab: expected spaces as indentation"},

@@ -1,0 +1,40 @@
+// ServerConfig: the part `server:` of the configuration file. docs/configuration.md is the
+// reference.
+#pragma once
+
+#include <chrono>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "agent/config_field.h"
+#include "base/result.h"
+#include "server/audit.h"
+#include "server/options.h"
+
+namespace tcpvitals {
+
+// What happens between SIGTERM and the end.
+struct DrainOptions {
+  std::chrono::seconds wait{0};      // not ready, but still accepting: for who balances load
+  std::chrono::seconds timeout{30};  // for connections to end by themselves
+};
+
+struct ServerConfig {
+  std::vector<ListenerOptions> listeners;
+  unsigned workers = 0;  // 0: one per core this process may use
+  AuditOptions audit;    // without a path: no audit log
+  DrainOptions drain;
+  std::string source;  // this part of the file, without its comments and layout
+
+  // Whether they came from the same text.
+  bool operator==(const ServerConfig& other) const { return source == other.source; }
+};
+
+// Pure: no file is opened, no address bound.
+Result<void> read_server(const ConfigField& field, ServerConfig& out);
+
+// Listeners of that name are not in the file: `web`, `web-2`, ... serve the metrics.
+bool is_web_name(std::string_view name);
+
+}  // namespace tcpvitals
