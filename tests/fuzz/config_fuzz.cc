@@ -43,6 +43,15 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   require(c.cpu_budget >= kLowestCpuBudget && c.cpu_budget <= kHighestCpuBudget);
   require(c.group_idle.count() >= 1 && c.close_wait_threshold.count() >= 1);
   require(c.group_by != GroupBy{false, false, false, false, false});
+  const ServerConfig& server = config->server;
+  for (const ListenerOptions& listener : server.listeners) {
+    require(!listener.name.empty() && !is_web_name(listener.name));
+    require(listener.accept_rate.hard == 0 ||
+            listener.accept_rate.hard >= listener.accept_rate.soft);
+    require(listener.per_peer.burst == 0 || listener.per_peer.rate > 0);
+  }
+  require(validate({.listeners = server.listeners}).ok());
+  require(server.audit.path.empty() || server.audit.path.front() == '/');
   require(summary(*config).find('\n') == std::string::npos);
   return 0;
 }
