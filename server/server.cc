@@ -72,6 +72,7 @@ Result<void> Server::open(std::vector<PassedSocket> passed) {
       of_worker.push_back({*listener, {}, make_handler(listener->options())});
     }
     for (std::size_t i = 0; i < opened->sockets.size(); ++i) {
+      sockets_.emplace_back(options.name, opened->sockets[i].get());
       ports[i % ports.size()].back().sockets.push_back(std::move(opened->sockets[i]));
     }
   }
@@ -84,7 +85,25 @@ Result<void> Server::open(std::vector<PassedSocket> passed) {
   return {};
 }
 
+Result<void> Server::reload_tls() {
+  Result<void> first;
+  for (const auto& listener : listeners_) {
+    if (listener->tls() == nullptr) continue;
+    auto reloaded = listener->tls()->reload();
+    if (reloaded || !first) continue;
+    first = std::move(reloaded.error()).in("listener " + listener->options().name);
+  }
+  return first;
+}
+
+bool Server::tls_changed() const {
+  return std::any_of(listeners_.begin(), listeners_.end(), [](const auto& listener) {
+    return listener->tls() != nullptr && listener->tls()->changed();
+  });
+}
+
 bool Server::drain(TimePoint deadline) {
+  sockets_.clear();
   for (const auto& worker : workers_) worker->drain();
   const auto empty = [&] {
     return std::all_of(workers_.begin(), workers_.end(),

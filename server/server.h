@@ -20,6 +20,8 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <string>
+#include <utility>
 #include <vector>
 
 #include "base/clock.h"
@@ -50,6 +52,17 @@ class Server {
   // few microseconds a connection. Snapshots go on to work and have the final counts.
   void stop();
 
+  // Loads every listener's certificate anew; live connections keep theirs. Of an error, which names
+  // the listener and the file, that listener's old certificate stays in use; the others are renewed
+  // all the same. By one thread at a time, as the next.
+  Result<void> reload_tls();
+  // Whether the files of any certificate have changed since they were last read.
+  bool tls_changed() const;
+
+  // The listening sockets with their listeners' names, for a process that takes over: as
+  // Server::start() there wants them. Ours still, and gone after drain() or stop().
+  std::vector<std::pair<std::string, int>> listening_sockets() const { return sockets_; }
+
   // Where a listener, by its index in the options, really listens.
   const Endpoint& endpoint(std::size_t listener = 0) const;
 
@@ -65,6 +78,7 @@ class Server {
   const ServerOptions options_;
   ServerShared shared_;
   std::size_t tcp_info_length_ = 0;
+  std::vector<std::pair<std::string, int>> sockets_;  // the workers own them
   std::vector<std::unique_ptr<ServerListener>> listeners_;
   std::vector<std::unique_ptr<Worker>> workers_;
 };

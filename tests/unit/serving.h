@@ -1,0 +1,162 @@
+// A server on loopback, and clients that talk to it over real sockets.
+#pragma once
+
+#include <arpa/inet.h>
+#include <doctest/doctest.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <sys/socket.h>
+
+#include <chrono>
+#include <functional>
+#include <memory>
+#include <numeric>
+#include <string>
+#include <thread>
+
+#include "server/server.h"
+
+namespace tcpvitals::testing {
+
+using namespace std::chrono_literals;
+
+inline constexpr Clock::duration kNever = 1h;  // a sweep interval that no test reaches
+
+inline std::unique_ptr<Server> start(ServerOptions options) {
+  for (ListenerOptions& listener : options.listeners) listener.endpoint.port = 0;
+  auto server = Server::start(std::move(options));
+  if (!server) FAIL(server.error().message);
+  return std::move(*server);
+}
+
+inline ServerSnapshot snapshot(Server& server) {
+  auto snapshot = server.snapshot(Clock::now() + 10s);
+  if (!snapshot) FAIL(snapshot.error().message);
+  return *snapshot;
+}
+
+inline ListenerStatistics statistics(Server& server, std::size_t listener = 0) {
+  return snapshot(server).listeners.at(listener).statistics;
+}
+
+// The statistics as soon as they satisfy `done`, or as they are after ten seconds.
+inline ListenerStatistics statistics_when(
+    Server& server, const std::function<bool(const ListenerStatistics&)>& done) {
+  const TimePoint give_up = Clock::now() + 10s;
+  for (;;) {
+    ListenerStatistics now = statistics(server);
+    if (done(now) || Clock::now() > give_up) return now;
+    std::this_thread::sleep_for(2ms);
+  }
+}
+
+inline ListenerStatistics statistics_when_idle(Server& server) {
+  return statistics_when(server, [](const auto& s) { return s.live() == 0; });
+}
+
+inline std::uint64_t closed(const ListenerStatistics& s, CloseCause cause) {
+  return s.closed[static_cast<std::size_t>(cause)];
+}
+inline std::uint64_t pauses(const ListenerStatistics& s, PauseReason reason) {
+  return s.pauses[static_cast<std::size_t>(reason)];
+}
+
+template <typename Histogram>
+std::uint64_t count(const Histogram& h) {
+  return std::accumulate(h.counts.begin(), h.counts.end(), std::uint64_t{0});
+}
+
+// A blocking client that gives up after ten seconds of silence.
+class Client {
+ public:
+  explicit Client(int family = AF_INET) : fd_(::socket(family, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
+    REQUIRE(fd_.valid());
+    const timeval patience{10, 0};
+    ::setsockopt(fd_.get(), SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+    ::setsockopt(fd_.get(), SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
+  }
+  static Client to(const Endpoint& endpoint) {
+    Client client(endpoint.address.is_v4() ? AF_INET : AF_INET6);
+    client.connect(endpoint);
+    return client;
+  }
+
+  void connect(const Endpoint& endpoint) {
+    int result = 0;
+    if (endpoint.address.is_v4()) {
+      sockaddr_in address{};
+      address.sin_family = AF_INET;
+      address.sin_port = htons(endpoint.port);
+      address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+      result = ::connect(fd_.get(), reinterpret_cast<sockaddr*>(&address), sizeof address);
+    } else {
+      sockaddr_in6 address{};
+      address.sin6_family = AF_INET6;
+      address.sin6_port = htons(endpoint.port);
+      address.sin6_addr = in6addr_loopback;
+      result = ::connect(fd_.get(), reinterpret_cast<sockaddr*>(&address), sizeof address);
+    }
+    REQUIRE(result == 0);
+  }
+
+  void small_receive_buffer() {
+    const int bytes = 4096;
+    ::setsockopt(fd_.get(), SOL_SOCKET, SO_RCVBUF, &bytes, sizeof bytes);
+  }
+
+  // False if the peer is gone.
+  bool send(std::string_view bytes) {
+    while (!bytes.empty()) {
+      const ssize_t n = ::send(fd_.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL);
+      if (n <= 0) return false;
+      bytes.remove_prefix(static_cast<std::size_t>(n));
+    }
+    return true;
+  }
+
+  // Up to `most` bytes, fewer only at the end of the stream.
+  std::string receive(std::size_t most) {
+    std::string bytes(most, '\0');
+    std::size_t size = 0;
+    while (size < most) {
+      const ssize_t n = ::recv(fd_.get(), bytes.data() + size, most - size, 0);
+      if (n <= 0) break;
+      size += static_cast<std::size_t>(n);
+    }
+    bytes.resize(size);
+    return bytes;
+  }
+
+  bool echoes(std::string_view bytes) { return send(bytes) && receive(bytes.size()) == bytes; }
+  bool at_end() {
+    char byte;
+    return ::recv(fd_.get(), &byte, 1, 0) == 0;
+  }
+  bool answered_within(int ms) {
+    pollfd poll{fd_.get(), POLLIN, 0};
+    return ::poll(&poll, 1, ms) == 1;
+  }
+
+  void end_stream() { ::shutdown(fd_.get(), SHUT_WR); }
+  void reset() {
+    const linger abort{1, 0};
+    ::setsockopt(fd_.get(), SOL_SOCKET, SO_LINGER, &abort, sizeof abort);
+    fd_.reset();
+  }
+  void close() { fd_.reset(); }
+
+ private:
+  Fd fd_;
+};
+
+inline std::string pattern(std::size_t size) {
+  std::string bytes(size, '\0');
+  std::uint32_t x = 1;
+  for (char& byte : bytes) {
+    x = x * 1664525 + 1013904223;
+    byte = static_cast<char>(x >> 24);
+  }
+  return bytes;
+}
+
+}  // namespace tcpvitals::testing
