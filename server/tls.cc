@@ -24,8 +24,9 @@ using std::chrono::system_clock;
 constexpr char kSuites12[] = "ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-RSA-AES256-GCM-SHA384";
 constexpr char kSuites13[] = "TLS_AES_256_GCM_SHA384";
 constexpr char kGroups[] = "X25519:P-256";
-constexpr int kSecurityLevel =
-    2;  // no RSA below 2048 bits, no SHA-1; Debian's default, not OpenSSL's
+constexpr int kReadsPerCall = 4;  // a record takes one or two
+// No RSA below 2048 bits, no SHA-1: Debian's default, but not OpenSSL's.
+constexpr int kSecurityLevel = 2;
 
 struct Free {
   void operator()(BIO* bio) const { BIO_free(bio); }
@@ -175,20 +176,27 @@ bool apply_policy(SSL_CTX* context) {
 
 // --- The socket, without SIGPIPE, which SSL_set_fd() would raise.
 
-int fd_of(BIO* bio) { return *static_cast<const int*>(BIO_get_data(bio)); }
+TlsSocket& socket_of(BIO* bio) { return *static_cast<TlsSocket*>(BIO_get_data(bio)); }
 
 bool try_again(int error) { return error == EAGAIN || error == EWOULDBLOCK || error == EINTR; }
 
 int socket_write(BIO* bio, const char* data, int size) {
   BIO_clear_retry_flags(bio);
-  const ssize_t n = ::send(fd_of(bio), data, static_cast<std::size_t>(size), MSG_NOSIGNAL);
+  const ssize_t n = ::send(socket_of(bio).fd, data, static_cast<std::size_t>(size), MSG_NOSIGNAL);
   if (n < 0 && try_again(errno)) BIO_set_retry_write(bio);
   return static_cast<int>(n);
 }
 
+// OpenSSL answers attempts to renegotiate, and goes on, for as long as there is input: one peer
+// could keep a thread for itself.
 int socket_read(BIO* bio, char* data, int size) {
   BIO_clear_retry_flags(bio);
-  const ssize_t n = ::recv(fd_of(bio), data, static_cast<std::size_t>(size), 0);
+  TlsSocket& socket = socket_of(bio);
+  if (socket.reads_left-- <= 0) {
+    BIO_set_retry_read(bio);
+    return -1;
+  }
+  const ssize_t n = ::recv(socket.fd, data, static_cast<std::size_t>(size), 0);
   if (n < 0 && try_again(errno)) BIO_set_retry_read(bio);
   if (n == 0) BIO_set_flags(bio, BIO_FLAGS_IN_EOF);
   return static_cast<int>(n);
@@ -337,14 +345,20 @@ Result<std::unique_ptr<TlsSession>> TlsSession::accept(const TlsContext& context
     BIO_free(bio);
     return Error{"TLS session: " + take_reason()};
   }
-  BIO_set_data(bio, &session->fd_);
+  BIO_set_data(bio, &session->socket_);
   BIO_set_init(bio, 1);
   SSL_set_bio(session->session_.get(), bio, bio);
   SSL_set_accept_state(session->session_.get());
   return session;
 }
 
-// Every call into OpenSSL stands between a clear queue and this, which leaves one.
+// Every call into OpenSSL stands between these two, and leaves no error in its queue.
+void TlsSession::begin_call() {
+  ERR_clear_error();
+  errno = 0;
+  socket_.reads_left = kReadsPerCall;
+}
+
 TlsStep TlsSession::step_after(int result) {
   const int error = errno;
   switch (SSL_get_error(session_.get(), result)) {
@@ -372,8 +386,7 @@ TlsStep TlsSession::step_after(int result) {
 }
 
 TlsStep TlsSession::handshake() {
-  ERR_clear_error();
-  errno = 0;
+  begin_call();
   const int result = SSL_do_handshake(session_.get());
   if (result == 1) return TlsStep::kDone;
   const TlsStep step = step_after(result);
@@ -383,8 +396,7 @@ TlsStep TlsSession::handshake() {
 
 TlsIo TlsSession::read(std::span<char> bytes) {
   assert(!bytes.empty());
-  ERR_clear_error();
-  errno = 0;
+  begin_call();
   std::size_t n = 0;
   const int result = SSL_read_ex(session_.get(), bytes.data(), bytes.size(), &n);
   return result == 1 ? TlsIo{TlsStep::kDone, n} : TlsIo{step_after(result)};
@@ -392,8 +404,7 @@ TlsIo TlsSession::read(std::span<char> bytes) {
 
 TlsIo TlsSession::write(std::span<const char> bytes) {
   assert(!bytes.empty());
-  ERR_clear_error();
-  errno = 0;
+  begin_call();
   std::size_t n = 0;
   const int result = SSL_write_ex(session_.get(), bytes.data(), bytes.size(), &n);
   return result == 1 ? TlsIo{TlsStep::kDone, n} : TlsIo{step_after(result)};
@@ -402,8 +413,7 @@ TlsIo TlsSession::write(std::span<const char> bytes) {
 // Once it is sent SSL_shutdown() would read, and take the peer's data for an error.
 TlsStep TlsSession::shutdown() {
   if (notified_) return TlsStep::kDone;
-  ERR_clear_error();
-  errno = 0;
+  begin_call();
   const int result = SSL_shutdown(session_.get());
   if (result < 0) return step_after(result);
   notified_ = true;

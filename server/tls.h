@@ -124,6 +124,11 @@ struct TlsIo {
   std::size_t bytes = 0;  // more than 0 if, and only if, kDone
 };
 
+struct TlsSocket {  // what OpenSSL reads and writes through
+  int fd;
+  int reads_left = 0;  // in this call
+};
+
 struct TlsFailure {
   TlsOutcome outcome = TlsOutcome::kOk;
   int error = 0;  // errno, if it was the socket that failed
@@ -131,7 +136,9 @@ struct TlsFailure {
 };
 
 // The server's side of one connection, on a nonblocking socket that it does not own. One thread.
-// Never raises SIGPIPE. Memory: 14 KB while idle; while data is on its way up to 34 KB more.
+// A call takes a few buffers of input at most, whatever the peer sends: for level-triggered
+// polling. Never raises SIGPIPE. Memory: 14 KB while idle; while data is on its way up to 34 KB
+// more.
 class TlsSession {
  public:
   // Fails for want of memory only.
@@ -161,10 +168,11 @@ class TlsSession {
   const TlsFailure& failure() const { return failure_; }
 
  private:
-  explicit TlsSession(int fd) : fd_(fd) {}
+  explicit TlsSession(int fd) : socket_{fd} {}
+  void begin_call();
   TlsStep step_after(int result);
 
-  int fd_;  // what OpenSSL reads and writes through points here
+  TlsSocket socket_;
   bool notified_ = false;
   std::unique_ptr<ssl_st, TlsFree> session_;
   TlsFailure failure_;

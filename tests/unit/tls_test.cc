@@ -5,11 +5,15 @@
 #include <fmt/format.h>
 #include <openssl/err.h>
 #include <openssl/ssl.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 
+#include <atomic>
 #include <cerrno>
 #include <string>
+#include <thread>
+#include <vector>
 
 #include "tests/unit/tls_testing.h"
 
@@ -71,9 +75,11 @@ struct Files {
 // A session, the client it speaks with, and the wire between them.
 class Link {
  public:
-  explicit Link(const TlsContext& context, const TlsClientOptions& options = {}) : client(options) {
+  explicit Link(const TlsContext& context, const TlsClientOptions& options = {},
+                int kind = SOCK_STREAM)
+      : client(options) {
     int ends[2];
-    REQUIRE(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, ends) == 0);
+    REQUIRE(::socketpair(AF_UNIX, kind | SOCK_NONBLOCK, 0, ends) == 0);
     server_end = Fd(ends[0]);
     client_end = Fd(ends[1]);
     auto accepted = TlsSession::accept(context, server_end.get());
@@ -557,6 +563,25 @@ TEST_CASE("what the session took from the socket ahead of its reader is pending"
   CHECK(!link.session->pending());
 }
 
+TEST_CASE("a peer that never pauses does not keep a call from returning") {
+  const auto context = Files().load();
+  Link link(*context, {}, SOCK_SEQPACKET);  // each read takes what one send gave
+  link.client.handshake();
+  const std::string hello = link.client.take();
+  const std::size_t sent = 100;
+  for (std::size_t i = 0; i < sent; ++i) link.put(std::string_view(hello).substr(i, 1));
+  std::size_t calls = 0;
+  for (int left = 1; left > 0 && calls < sent; ++calls) {
+    CHECK(link.session->handshake() == TlsStep::kWantRead);
+    REQUIRE(::ioctl(link.server_end.get(), FIONREAD, &left) == 0);
+  }
+  CHECK(calls >= sent / 8);
+  CHECK(calls <= sent / 2);
+  link.put(std::string_view(hello).substr(sent));
+  CHECK(link.session->handshake() == TlsStep::kWantRead);
+  CHECK(link.handshake() == TlsStep::kDone);
+}
+
 TEST_CASE("no session is ever resumed") {
   const auto context = Files().load();
   for (const int version : {TLS1_2_VERSION, TLS1_3_VERSION}) {
@@ -638,6 +663,30 @@ TEST_CASE("a reload that fails leaves what was there, and says why") {
   CHECK(tls.reload().ok());
   CHECK(tls.current() != first);
   CHECK(tls.statistics().error == "");
+}
+
+TEST_CASE("workers may begin sessions while their context is replaced") {
+  Files files;
+  auto store = TlsStore::open(files.options);
+  REQUIRE(store.ok());
+  TlsStore& tls = **store;
+  std::atomic<bool> stop = false;
+  std::atomic<int> failed = 0;
+  std::vector<std::thread> workers;
+  for (int i = 0; i < 2; ++i) {
+    workers.emplace_back([&] {
+      while (!stop) {
+        const bool good = TlsSession::accept(*tls.current(), -1).ok() &&
+                          tls.statistics().not_after > system_clock::now();
+        failed += good ? 0 : 1;
+      }
+    });
+  }
+  for (int i = 0; i < 20; ++i) CHECK(tls.reload().ok());
+  stop = true;
+  for (std::thread& worker : workers) worker.join();
+  CHECK(failed == 0);
+  CHECK(tls.statistics().reloads == 20);
 }
 
 TEST_CASE("every way in which a file can change is seen") {
