@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <utility>
 
 namespace tcpvitals {
@@ -108,8 +109,8 @@ Result<void> read_congestion_control(const ConfigField& field, std::string& out)
 constexpr Choice<HandlerKind> kHandlers[] = {{"echo", HandlerKind::kEcho},
                                              {"discard", HandlerKind::kDiscard},
                                              {"relay", HandlerKind::kRelay}};
-constexpr Choice<ProxyVersion> kProxyVersions[] = {
-    {"off", ProxyVersion::kNone}, {"v1", ProxyVersion::kV1}, {"v2", ProxyVersion::kV2}};
+constexpr Choice<std::optional<ProxyVersion>> kProxyVersions[] = {
+    {"off", std::nullopt}, {"v1", ProxyVersion::kV1}, {"v2", ProxyVersion::kV2}};
 constexpr Choice<ClientCertificate> kClientCertificates[] = {
     {"none", ClientCertificate::kNone},
     {"request", ClientCertificate::kRequest},
