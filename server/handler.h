@@ -1,8 +1,8 @@
 // Handler: what a listener does with its connections; the interface for a program of one's own.
 //
 //   class Shout final : public Handler {
-//     void on_data(Stream stream, std::span<const char> bytes) override {
-//       std::string text(bytes.begin(), bytes.end());
+//     void on_data(Stream stream, std::string_view bytes) override {
+//       std::string text(bytes);
 //       for (char& c : text) c = static_cast<char>(std::toupper(c));
 //       stream.write(text);
 //     }
@@ -19,7 +19,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
-#include <span>
 #include <string>
 #include <string_view>
 
@@ -38,8 +37,7 @@ class Stream {
   // Sends; what the socket does not take now is kept, up to max_output_bytes, beyond which the
   // connection is closed with cause `handler`. False if anything waits after that, or if nothing
   // will be sent any more. While something waits nothing is read, unless the stream is duplex.
-  bool write(std::span<const char> bytes);
-  bool write(std::string_view text) { return write(std::span(text.data(), text.size())); }
+  bool write(std::string_view bytes);
 
   // Our end of the stream, after what waits. The connection is closed when the peer's end came too.
   void finish();
@@ -87,7 +85,7 @@ class Handler {
   // Ready for data: TLS and PROXY, if any, are done.
   virtual void on_open(Stream /*stream*/) {}
   // `bytes` are valid during the call.
-  virtual void on_data(Stream stream, std::span<const char> bytes) = 0;
+  virtual void on_data(Stream stream, std::string_view bytes) = 0;
   // The peer sends no more.
   virtual void on_end(Stream stream) { stream.finish(); }
   // All that waited is sent.

@@ -7,12 +7,12 @@ namespace {
 
 class Echo final : public Handler {
  public:
-  void on_data(Stream stream, std::span<const char> bytes) override { stream.write(bytes); }
+  void on_data(Stream stream, std::string_view bytes) override { stream.write(bytes); }
 };
 
 class Discard final : public Handler {
  public:
-  void on_data(Stream /*stream*/, std::span<const char> /*bytes*/) override {}
+  void on_data(Stream /*stream*/, std::string_view /*bytes*/) override {}
 };
 
 }  // namespace

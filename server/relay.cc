@@ -55,10 +55,10 @@ bool Relay::greet(Stream backend, const Pair& pair) const {
   std::array<std::byte, kMaxWrittenProxyHeader> header;
   const std::size_t size =
       write_proxy_header(*options_.send_proxy, pair.client->peer(), pair.client->local(), header);
-  return backend.write(std::span{reinterpret_cast<const char*>(header.data()), size});
+  return backend.write({reinterpret_cast<const char*>(header.data()), size});
 }
 
-void Relay::on_data(Stream stream, std::span<const char> bytes) {
+void Relay::on_data(Stream stream, std::string_view bytes) {
   auto& other = Pair::of(stream).other(stream);
   if (other && !other->write(bytes)) stream.pause();
 }

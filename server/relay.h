@@ -15,7 +15,7 @@ class Relay final : public Handler {
   explicit Relay(const ListenerOptions& options) : options_(options) {}
 
   void on_open(Stream stream) override;
-  void on_data(Stream stream, std::span<const char> bytes) override;
+  void on_data(Stream stream, std::string_view bytes) override;
   void on_end(Stream stream) override;
   void on_drained(Stream stream) override;
   // What flows is let flow: where a message ends, only its two ends know.

@@ -197,7 +197,7 @@ TlsStep Worker::read_tls(Connection& c, std::span<char> room) {
 void Worker::take_bytes(Connection& c, std::span<const char> bytes) {
   c.read_bytes += bytes.size();
   c.active_tick = tick_;
-  handler_of(c).on_data(Stream(*this, c), bytes);
+  handler_of(c).on_data(Stream(*this, c), {bytes.data(), bytes.size()});
 }
 
 void Worker::end_of_stream(Connection& c) {
@@ -517,7 +517,7 @@ Endpoint Worker::server_end(const Connection& c) const {
 
 // ---- Stream ----
 
-bool Stream::write(std::span<const char> bytes) { return worker_->write_to(*connection_, bytes); }
+bool Stream::write(std::string_view bytes) { return worker_->write_to(*connection_, bytes); }
 
 void Stream::finish() {
   connection_->finish_asked = true;

@@ -54,7 +54,7 @@ std::vector<IpPrefix> prefixes(std::initializer_list<const char*> texts) {
 // The lines of an audit log, by event.
 struct Audited {
   Directory directory;
-  std::unique_ptr<AuditLog> log = *AuditLog::open({.path = directory.path("audit")});
+  std::unique_ptr<AuditLog> log = std::move(*AuditLog::open({.path = directory.path("audit")}));
 
   std::vector<Json> lines(const std::string& event) {
     CHECK(log->flush(Clock::now() + 10s));
@@ -93,10 +93,10 @@ class Shout final : public Handler {
     stream.set_context(this);
     stream.write("welcome\n");
   }
-  void on_data(Stream stream, std::span<const char> bytes) override {
+  void on_data(Stream stream, std::string_view bytes) override {
     CHECK(stream.context() == this);
     CHECK_FALSE(stream.is_outbound());
-    std::string text(bytes.begin(), bytes.end());
+    std::string text(bytes);
     if (text == "abort") return stream.abort();
     if (text == "bye") {
       stream.write("farewell");
@@ -590,10 +590,10 @@ TEST_CASE("audit: an open and a close for each connection, in that order, ids un
   CHECK(opens.size() == kConnections + 1);
   CHECK(closes.size() == kConnections + 1);
   std::set<std::uint64_t> ids;
-  for (const Json& open : opens) CHECK(ids.insert(open["id"]).second);
+  for (const Json& open : opens) CHECK(ids.insert(open["id"].get<std::uint64_t>()).second);
   std::map<std::string, int> causes;
   for (const Json& close : closes) {
-    CHECK(ids.erase(close["id"]) == 1);
+    CHECK(ids.erase(close["id"].get<std::uint64_t>()) == 1);
     ++causes[close["cause"]];
   }
   CHECK(causes["peer_rst"] == kConnections / 3);
