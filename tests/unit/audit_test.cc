@@ -286,7 +286,7 @@ TEST_CASE("a log that ends on a full disk leaves whole lines") {
 
 TEST_CASE("several threads and a rotation lose no audit line and repeat none") {
   constexpr std::uint64_t kThreads = 4;
-  constexpr std::uint64_t kLines = 20'000;
+  constexpr std::uint64_t kLines = 8'000;
   const Directory directory;
   const auto log = open_log(directory.file(), 64U << 20);
   std::vector<std::thread> threads;
