@@ -127,6 +127,7 @@ struct TlsIo {
 struct TlsSocket {  // what OpenSSL reads and writes through
   int fd;
   int reads_left = 0;  // in this call
+  bool ended = false;  // by the peer's FIN
 };
 
 struct TlsFailure {
@@ -136,7 +137,7 @@ struct TlsFailure {
 };
 
 // The server's side of one connection, on a nonblocking socket that it does not own. One thread.
-// A call takes a few buffers of input at most, whatever the peer sends: for level-triggered
+// A call takes a few records of input at most, whatever the peer sends: for level-triggered
 // polling. Never raises SIGPIPE. Memory: 14 KB while idle; while data is on its way up to 34 KB
 // more.
 class TlsSession {
@@ -157,7 +158,7 @@ class TlsSession {
   // Sends close_notify: our end of the stream; reading goes on. kDone once the socket has taken it.
   TlsStep shutdown();
 
-  // Bytes wait here that the socket will not tell of: read before waiting for it to be readable.
+  // The rest of a record waits here, of which the socket does not tell: read before polling.
   bool pending() const;
 
   std::string_view version() const;  // "TLSv1.3"

@@ -479,10 +479,12 @@ TEST_CASE("the peer's end without close_notify may have cut its stream short") {
     Link link(*context, {.version = version});
     REQUIRE(link.handshake() == TlsStep::kDone);
     link.send("last words");
-    link.client_end.reset();
+    ::shutdown(link.client_end.get(), SHUT_WR);
     CHECK(link.read() == "last words");
     CHECK(link.last == TlsStep::kTruncated);
-    CHECK(link.session->failure().outcome == TlsOutcome::kClosed);
+    CHECK(link.session->write(std::string_view("answer")).step == TlsStep::kDone);
+    link.deliver();
+    CHECK(link.client.read() == "answer");
   }
 }
 
@@ -548,7 +550,7 @@ TEST_CASE("a close_notify that the socket did not take is sent later") {
   CHECK(link.client.notified());
 }
 
-TEST_CASE("what the session took from the socket ahead of its reader is pending") {
+TEST_CASE("the rest of a record is pending; the next record stays in the socket") {
   const auto context = Files().load();
   Link link(*context);
   REQUIRE(link.handshake() == TlsStep::kDone);
@@ -559,8 +561,9 @@ TEST_CASE("what the session took from the socket ahead of its reader is pending"
   char buffer[2];
   CHECK(link.session->read(buffer).bytes == 2);
   CHECK(link.session->pending());
-  CHECK(link.read() == "etwo");
+  CHECK(link.session->read(buffer).bytes == 1);
   CHECK(!link.session->pending());
+  CHECK(link.read() == "two");
 }
 
 TEST_CASE("a peer that never pauses does not keep a call from returning") {
@@ -568,18 +571,15 @@ TEST_CASE("a peer that never pauses does not keep a call from returning") {
   Link link(*context, {}, SOCK_SEQPACKET);  // each read takes what one send gave
   link.client.handshake();
   const std::string hello = link.client.take();
-  const std::size_t sent = 100;
+  const std::size_t sent = 200;
   for (std::size_t i = 0; i < sent; ++i) link.put(std::string_view(hello).substr(i, 1));
   std::size_t calls = 0;
   for (int left = 1; left > 0 && calls < sent; ++calls) {
     CHECK(link.session->handshake() == TlsStep::kWantRead);
     REQUIRE(::ioctl(link.server_end.get(), FIONREAD, &left) == 0);
   }
-  CHECK(calls >= sent / 8);
-  CHECK(calls <= sent / 2);
-  link.put(std::string_view(hello).substr(sent));
-  CHECK(link.session->handshake() == TlsStep::kWantRead);
-  CHECK(link.handshake() == TlsStep::kDone);
+  CHECK(calls >= sent / 32);
+  CHECK(calls <= sent / 8);
 }
 
 TEST_CASE("no session is ever resumed") {
