@@ -5,6 +5,7 @@ namespace tcpvitals::bench {
 
 void bench_render();   // the text renderer and prometheus-cpp's
 void bench_events();   // what a DESTROY event costs, and what listening costs the ones who connect
+void bench_server();   // the embedded server beside other servers and proxies
 void bench_sockets();  // a sample of 100,000 sockets, and everything else that reads them
 
 }  // namespace tcpvitals::bench
