@@ -30,4 +30,11 @@ class Collector {
   virtual Result<void> collect(Sink& sink, TimePoint deadline) = 0;
 };
 
+// What whoever asks a collector says of it.
+inline constexpr MetricDesc kCollectorSuccess{
+    "tcpvitals_collector_success",
+    MetricType::kGauge,
+    "1, or 0 where the collector failed and none of its metrics are in this scrape.",
+    {"collector"}};
+
 }  // namespace tcpvitals

@@ -34,10 +34,7 @@ constexpr std::array kMetrics{
                MetricType::kGauge,
                "How long the collector took in this scrape.",
                {"collector"}},
-    MetricDesc{"tcpvitals_collector_success",
-               MetricType::kGauge,
-               "1, or 0 where the collector failed and none of its metrics are in this scrape.",
-               {"collector"}},
+    kCollectorSuccess,
     MetricDesc{"tcpvitals_series",
                MetricType::kGauge,
                "Time series the collector contributed to this scrape.",
@@ -57,7 +54,6 @@ constexpr std::array kMetrics{
 constexpr auto& kBuildInfo = kMetrics[0];
 constexpr auto& kAvailable = kMetrics[1];
 constexpr auto& kDuration = kMetrics[2];
-constexpr auto& kSuccess = kMetrics[3];
 constexpr auto& kSeries = kMetrics[4];
 constexpr auto& kSeriesDropped = kMetrics[5];
 constexpr auto& kBytes = kMetrics[6];
@@ -340,7 +336,7 @@ void Scrape::account(ScrapeResult& result, std::size_t bytes) {
     log_change(before, report);
     sink.add(kAvailable, {report.collector}, report.outcome != Outcome::kAbsent);
     sink.add(kDuration, {report.collector}, report.duration_seconds);
-    sink.add(kSuccess, {report.collector}, report.outcome != Outcome::kFailed);
+    sink.add(kCollectorSuccess, {report.collector}, report.outcome != Outcome::kFailed);
     sink.add(kSeries, {report.collector}, static_cast<double>(report.series));
     sink.add(kSeriesDropped, {report.collector}, static_cast<double>(dropped_total));
   }
