@@ -52,6 +52,10 @@ const attempts = (opened: string, failed: Record<string, string>): Record<string
 const closeWait = (labels: string, old: string): Record<string, string> => ({
   [`tcp_close_wait_old_connections{${labels}}`]: old,
 });
+// From minute 10 on it may be another one.
+const expiry = (first: number, second = first): Record<string, string> => ({
+  'tcp_server_tls_certificate_expiry_timestamp_seconds{listener="echo"}': `${first}x9 ${second}x20`,
+});
 const ports = (labels: string, used: number, most: number): Record<string, string> =>
   share(`tcp_ephemeral_ports_used{${labels}}`, used, "tcp_ephemeral_ports_limit", most);
 const queue = (peak: number, limit: number): Record<string, string> => ({
@@ -387,6 +391,29 @@ export const kCases: Record<string, Case[]> = {
     },
     { kind: "quiet", series: connections(700, 1000), at: 30 },
     { kind: "idle", series: connections(0, 1000), at: 30 },
+  ],
+  TcpServerCertificateExpires: [
+    {
+      kind: "firing",
+      series: expiry(10 * 86400),
+      at: 20,
+      fires: { warning: "The certificate of listener echo on db1 ends in 9d 23h 40m 0s." },
+      labels: { listener: "echo" },
+    },
+    {
+      kind: "firing",
+      series: expiry(86400),
+      at: 20,
+      fires: {
+        critical: "The certificate of listener echo on db1 ends in 23h 40m 0s.",
+        warning: "The certificate of listener echo on db1 ends in 23h 40m 0s.",
+      },
+      labels: { listener: "echo" },
+    },
+    { kind: "quiet", series: expiry(15 * 86400), at: 30 },
+    { kind: "idle", series: connections(0, 1000), at: 30 }, // a listener without TLS
+    // A new one was put in its place in time.
+    { kind: "quiet", series: expiry(86400, 90 * 86400), at: 20 },
   ],
   TcpvitalsDown: [
     {

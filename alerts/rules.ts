@@ -264,6 +264,13 @@ tcp_host_memory_limit_bytes{threshold="pressure"}`,
           description:
             "Listener {{ $labels.listener }} on {{ $labels.instance }} holds {{ $value | humanizePercentage }} of the connections it may.",
         }),
+        ...tiers("TcpServerCertificateExpires", { critical: 2, warning: 14 }, (days) => ({
+          expr: `tcp_server_tls_certificate_expiry_timestamp_seconds - time() < ${days} * 86400`,
+          for: "15m",
+          summary: "A certificate of the embedded TCP server ends soon.",
+          description:
+            "The certificate of listener {{ $labels.listener }} on {{ $labels.instance }} ends in {{ $value | humanizeDuration }}.",
+        })),
       ],
     },
     {
