@@ -33,7 +33,7 @@ struct PendingOutput {
 struct ProxiedEnds {
   Endpoint client;
   Endpoint server;
-  bool probe = false;  // of the proxy itself: LOCAL, or it said nothing at all
+  bool probe = false;  // of the proxy itself: a health check
 };
 
 enum class Phase : std::uint8_t {

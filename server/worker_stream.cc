@@ -67,12 +67,11 @@ void Worker::serve(Connection& c, std::uint32_t events) {
 // Only looked at until it is whole, so that TLS finds its first byte in the socket.
 void Worker::read_proxy_header(Connection& c, bool peer_ended) {
   const ssize_t n = ::recv(c.fd.get(), read_buffer_.get(), kMaxProxyHeader, MSG_PEEK);
-  if (n < 0) {
-    if (!try_again(errno)) fail(c, errno);
-    return;
-  }
-  if (n == 0) {  // a health check that only connects
+  const int error = errno;
+  if (n < 0 && try_again(error)) return;
+  if (n <= 0) {  // a health check that only connects, or is gone before anyone reads what it said
     c.proxied = std::make_unique<ProxiedEnds>(ProxiedEnds{c.peer, local_endpoint(c.fd), true});
+    if (n < 0) return fail(c, error);
     c.vitals.peer_fin = true;
     return doom(c, CloseCause::kPeerFin);
   }
@@ -85,10 +84,12 @@ void Worker::read_proxy_header(Connection& c, bool peer_ended) {
 }
 
 void Worker::take_proxied(Connection& c, const ProxyHeader& header) {
+  // Version 1 has no LOCAL: there a proxy that checks for itself is its own client.
+  const bool probe = header.local || header.source == c.peer;
   c.proxied = std::make_unique<ProxiedEnds>(
-      header.has_addresses ? ProxiedEnds{header.source, header.destination, false}
-                           : ProxiedEnds{c.peer, local_endpoint(c.fd), header.local});
-  if (!header.local) {
+      header.has_addresses ? ProxiedEnds{header.source, header.destination, probe}
+                           : ProxiedEnds{c.peer, local_endpoint(c.fd), probe});
+  if (!probe) {
     const Admission admission =
         admit_client(ports_[c.listener].listener, c.proxied->client.address);
     if (admission.refused) {

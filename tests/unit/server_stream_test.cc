@@ -289,6 +289,38 @@ TEST_CASE("a PROXY header names the client, in one piece or byte by byte") {
                       [](const Json& close) { return close["probe"] == true; }) == 1);
 }
 
+TEST_CASE("a proxy's health checks are told apart, and no limit of clients is theirs") {
+  Audited audited;
+  ListenerOptions listener{.name = "proxied"};
+  listener.proxy_from = prefixes({"127.0.0.0/8"});
+  listener.allow = prefixes({"198.51.100.0/24"});
+  auto server = start_one(listener, audited.log.get());
+
+  Client v1_check = Client::to(server->endpoint());
+  const std::string own_port = std::to_string(v1_check.local().port);
+  CHECK(v1_check.send(v1("127.0.0.1 " + own_port)));
+  CHECK(v1_check.echoes("data"));
+  Client v2_check = Client::to(server->endpoint());  // LOCAL
+  CHECK(v2_check.send(std::string("\r\n\r\n\0\r\nQUIT\n\x20\0\0\0", 16)));
+  CHECK(v2_check.echoes("data"));
+  Client connects_only = Client::to(server->endpoint());
+  connects_only.close();
+  Client resets = Client::to(server->endpoint());
+  resets.reset();
+  Client client = Client::to(server->endpoint());
+  CHECK(client.send(v1("198.51.100.7 " + own_port)));
+  CHECK(client.echoes("data"));
+  for (Client* open : {&v1_check, &v2_check, &client}) open->close();
+
+  statistics_when_idle(*server);
+  const auto closes = audited.lines("close");
+  REQUIRE(closes.size() == 5);
+  for (const Json& close : closes) {
+    CAPTURE(close.dump());
+    CHECK(close["probe"] == (close["peer"] != "198.51.100.7:" + own_port));
+  }
+}
+
 TEST_CASE("who is no trusted proxy is refused, whatever it says") {
   ListenerOptions listener{.name = "proxied"};
   listener.proxy_from = prefixes({"192.0.2.0/24"});

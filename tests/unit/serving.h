@@ -139,6 +139,7 @@ class Client {
     fd_.reset();
   }
   void close() { fd_.reset(); }
+  Endpoint local() const { return local_endpoint(fd_); }
 
  private:
   Fd fd_;
