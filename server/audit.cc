@@ -17,6 +17,7 @@ namespace {
 
 constexpr std::size_t kBatch = 64 << 10;
 constexpr auto kPause = std::chrono::milliseconds(100);
+constexpr auto kGapLogPause = std::chrono::minutes(1);
 
 std::string_view first_batch(std::string_view lines) {
   if (lines.size() <= kBatch) return lines;
@@ -137,6 +138,7 @@ void AuditLog::run() {
     }
     lock.unlock();
     const std::uint64_t left = write_lines(taken_.lines());
+    if (gap.lost() > 0) log_gap(gap);
     lock.lock();
     if (left > 0) {  // the last of them is the gap record, if there is one
       statistics_.lost += gap.lost() > 0 ? left - 1 : left;
@@ -146,6 +148,14 @@ void AuditLog::run() {
     done_turn_ = turn_;
     done_.notify_all();
   }
+}
+
+// Under a flood each turn may have a gap.
+void AuditLog::log_gap(const AuditGap& gap) {
+  if (Clock::now() < next_gap_logged_) return;
+  next_gap_logged_ = Clock::now() + kGapLogPause;
+  log_warn("audit log: more lines came than could be written",
+           {{"file", options_.path}, {"lost", std::to_string(gap.lost())}});
 }
 
 // How many lines it gave up: none, unless the log is to stop.

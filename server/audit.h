@@ -83,6 +83,7 @@ class AuditLog {
   void run();
   std::uint64_t write_lines(std::string_view lines);
   void use_next_file();
+  void log_gap(const AuditGap& gap);
   void account(std::string_view written, int error);
   bool wait_out(int error);
 
@@ -105,6 +106,7 @@ class AuditLog {
   Buffer taken_;
   AuditFile file_;
   bool failing_ = false;
+  TimePoint next_gap_logged_;
   std::uint64_t given_up_ = 0;
   std::thread thread_;
 };
