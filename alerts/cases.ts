@@ -56,6 +56,12 @@ const closeWait = (labels: string, old: string): Record<string, string> => ({
 const expiry = (first: number, second = first): Record<string, string> => ({
   'tcp_server_tls_certificate_expiry_timestamp_seconds{listener="echo"}': `${first}x9 ${second}x20`,
 });
+const audit = (errors: string, lost: string): Record<string, string> => ({
+  tcpvitals_audit_write_errors_total: errors,
+  tcpvitals_audit_lines_lost_total: lost,
+});
+const kAuditFailing =
+  "The audit log of db1 lost lines or met errors within the last 15 minutes; the agent's log says why.";
 const ports = (labels: string, used: number, most: number): Record<string, string> =>
   share(`tcp_ephemeral_ports_used{${labels}}`, used, "tcp_ephemeral_ports_limit", most);
 const queue = (peak: number, limit: number): Record<string, string> => ({
@@ -518,6 +524,12 @@ export const kCases: Record<string, Case[]> = {
       },
       at: 15,
     },
+  ],
+  TcpvitalsAuditFailing: [
+    { kind: "firing", series: audit("0x30", "0x10 7x20"), at: 15, fires: { warning: kAuditFailing } },
+    { kind: "firing", series: audit("0x10 600+600x20", "0x30"), at: 15, fires: { warning: kAuditFailing } },
+    { kind: "quiet", series: audit("9x30", "7x30"), at: 30 }, // long ago
+    { kind: "reset", series: audit("9x10 0x20", "7x10 0x20"), at: 15 },
   ],
   TcpvitalsLimitReached: [
     {

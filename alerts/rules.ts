@@ -319,6 +319,14 @@ increase(tcpvitals_event_overruns_total[15m]) > 0`,
           description:
             "{{ $labels.instance }} missed close events within the last 15 minutes; the kernel's buffer overran.",
         }),
+        alert("TcpvitalsAuditFailing", "warning", {
+          expr: `increase(tcpvitals_audit_lines_lost_total[15m]) > 0
+or
+increase(tcpvitals_audit_write_errors_total[15m]) > 0`,
+          summary: "The audit log cannot be written to, or has a gap.",
+          description:
+            "The audit log of {{ $labels.instance }} lost lines or met errors within the last 15 minutes; the agent's log says why.",
+        }),
         alert("TcpvitalsLimitReached", "warning", {
           expr: `increase(tcpvitals_series_dropped_total[15m]) > 0
 or
