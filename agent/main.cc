@@ -5,6 +5,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <exception>
@@ -13,12 +14,18 @@
 #include <vector>
 
 #include "agent/config.h"
+#include "agent/lifecycle.h"
+#include "agent/listeners.h"
 #include "agent/options.h"
 #include "agent/reload.h"
+#include "agent/restart.h"
+#include "agent/systemd.h"
 #include "base/log.h"
 #include "collectors/all.h"
 #include "exporter/http.h"
 #include "exporter/scrape.h"
+#include "server/audit.h"
+#include "server/relay_table.h"
 #include "server/server.h"
 #include "server/server_collector.h"
 #include "version.h"
@@ -30,6 +37,7 @@ using namespace std::chrono_literals;
 
 constexpr auto kFirstScrape = 5s;
 constexpr auto kReload = 10s;
+constexpr auto kLastLines = 5s;
 constexpr auto kLastCollector = 2s;
 constexpr char kOtherPort[] = "; choose another address or port, or stop what uses this one";
 
@@ -43,18 +51,6 @@ std::string host_name() {
   return ::gethostname(name, sizeof name - 1) == 0 ? name : "localhost";
 }
 
-// Before the first thread, so that all inherit it and the signals wait for main.
-sigset_t block_signals() {
-  ::signal(SIGPIPE, SIG_IGN);
-  sigset_t signals;
-  ::sigemptyset(&signals);
-  ::sigaddset(&signals, SIGTERM);
-  ::sigaddset(&signals, SIGINT);
-  ::sigaddset(&signals, SIGHUP);
-  ::pthread_sigmask(SIG_BLOCK, &signals, nullptr);
-  return signals;
-}
-
 // The usual soft limit, 1024, is for programs that use select(); here a connection is a descriptor.
 void raise_descriptor_limit() {
   rlimit limit{};
@@ -63,65 +59,115 @@ void raise_descriptor_limit() {
   ::setrlimit(RLIMIT_NOFILE, &limit);
 }
 
-// Null where none is wanted.
-Result<std::unique_ptr<Server>> start_server(const Options& options) {
-  if (!options.server_address) return std::unique_ptr<Server>();
-  ListenerOptions echo;
-  echo.endpoint = *options.server_address;
-  return Server::start({.listeners = {echo}, .max_connection_series = options.connection_series});
+// The hop from the relay to the HTTP server is a connection like others, on a port that changes.
+ConnectionsConfig with_own_port(ConnectionsConfig config, std::uint16_t port) {
+  const auto has_it = [port](const NamedPorts& row) { return row.ports == PortRange{port, port}; };
+  if (std::none_of(config.ports.begin(), config.ports.end(), has_it)) {
+    config.ports.push_back({"tcpvitals", {port, port}});
+  }
+  return config;
 }
 
-HttpOptions http_options(const Options& options, const Collectors& collectors, const Server* server,
-                         Reloader& reloader) {
+HttpOptions http_options(const Options& options, const RelayTable& relays) {
   HttpOptions http;
-  http.listen = options.web_address;
+  http.relays = &relays;
   http.metrics_path = options.metrics_path;
   http.max_requests = options.max_requests;
   http.api_remote = options.api_remote;
-  if (ConnectionsCollector* connections = collectors.connections) {
-    http.find_connections = [connections](const ConnectionQuery& query, TimePoint deadline) {
-      return connections->find(query, deadline);
-    };
-  }
-  if (options.lifecycle) http.reload = [&] { return reloader.reload(); };
-  http.facts = {host_name(), TCPVITALS_VERSION,
-                server == nullptr ? std::string() : to_string(server->endpoint())};
   return http;
 }
 
-// The signal that says to stop; meanwhile the others are obeyed.
-int wait_for_the_end(const sigset_t& signals, Reloader& reloader) {
-  for (;;) {
-    int signal = 0;
-    ::sigwait(&signals, &signal);
-    if (signal != SIGHUP) return signal;
-    (void)reloader.reload();  // which logs how it went
+HttpContent http_content(const Options& options, ConnectionsCollector* connections, Server& server,
+                         const std::string& server_address, Reloader& reloader) {
+  HttpContent content;
+  if (connections != nullptr) {
+    content.api.find_connections = [connections](const ConnectionQuery& query, TimePoint deadline) {
+      return connections->find(query, deadline);
+    };
   }
+  content.api.read_server = [&server](TimePoint deadline) { return server.snapshot(deadline); };
+  if (options.lifecycle) content.reload = [&reloader] { return reloader.reload(); };
+  content.facts = {host_name(), TCPVITALS_VERSION, server_address};
+  return content;
+}
+
+// Null where none is wanted.
+Result<std::unique_ptr<AuditLog>> open_audit(const ServerConfig& config) {
+  if (config.audit.path.empty()) return std::unique_ptr<AuditLog>();
+  return AuditLog::open(config.audit);
+}
+
+// Says where everything listens; the address of the first listener that is not for the metrics.
+std::string log_listeners(const std::vector<ListenerOptions>& listeners, const Server& server,
+                          const std::string& metrics_path) {
+  std::string first;
+  for (std::size_t i = 0; i < listeners.size(); ++i) {
+    const std::string address = to_string(server.endpoint(i));
+    if (is_web_name(listeners[i].name)) {
+      const std::string url = (listeners[i].tls.enabled() ? "https://" : "http://") + address;
+      log_info("metrics", {{"url", url + metrics_path}});
+      log_info("page", {{"url", url + "/"}});
+    } else {
+      log_info("listener", {{"name", listeners[i].name}, {"address", address}});
+      if (first.empty()) first = address;
+    }
+  }
+  return first;
 }
 
 int run(const Options& options, const Config& config) {
   configure_log(options.log_level, options.log_format);
   raise_descriptor_limit();
-  const sigset_t signals = block_signals();
+  const sigset_t signals = Lifecycle::block_signals();
+  const ServiceManager manager = ServiceManager::from_environment();
+  Predecessor predecessor = Predecessor::from_environment();
+  auto passed = take_passed_sockets();
+  if (!passed) return refuse(passed.error().message);
+  auto audit = open_audit(config.server);
+  if (!audit) return refuse("server.audit.file: " + audit.error().message);
 
-  auto started = start_server(options);
-  if (!started) return refuse("--server.listen-address: " + started.error().message + kOtherPort);
-  const std::unique_ptr<Server> server = std::move(*started);
+  RelayTable relays;
+  auto http = HttpServer::start(http_options(options, relays));
+  if (!http) return refuse(http.error().message);
+  const Endpoint inner = (*http)->endpoint();
+  const auto listeners = make_listeners(options, config.server, inner, relays);
+  if (predecessor.is_there()) {
+    keep_wanted(*passed, listeners);
+  } else if (auto assigned = assign(*passed, listeners); !assigned) {
+    return refuse(assigned.error().message);
+  }
 
   const ProcSource proc(options.procfs);
   NamespaceSources namespaces(proc);
   CollectorOptions collector_options = options.collectors;
-  collector_options.connections.config = config.connections;
+  collector_options.connections.config = with_own_port(config.connections, inner.port);
   collector_options.connections.namespaces = &namespaces;
   auto collectors = make_collectors(namespaces, collector_options);
   if (!collectors) return refuse("--collector.netstat.fields: " + collectors.error().message);
-  if (server && options.server_metrics) {
+
+  auto started = Server::start({.listeners = listeners,
+                                .workers = config.server.workers,
+                                .max_connection_series = options.connection_series,
+                                .audit = audit->get()},
+                               std::move(*passed));
+  if (!started) return refuse(started.error().message + kOtherPort);
+  const std::unique_ptr<Server> server = std::move(*started);
+  if (options.server_metrics) {
     collectors->all.push_back(std::make_unique<ServerCollector>(*server));
   }
   Reloader reloader(options.config_file, options.config_flags, [&](const Config& changed) {
+    if (!(changed.server == config.server)) {
+      return Result<void>(
+          Error{fmt::format("server: changed, which needs a restart: kill -USR2 {}", ::getpid())});
+    }
+    if (auto loaded = server->reload_tls(); !loaded) return loaded;
+    if (*audit) {
+      if (auto reopened = (*audit)->reopen(); !reopened) return reopened;
+    }
     ConnectionsCollector* const connections = collectors->connections;
     if (connections == nullptr) return Result<void>();
-    return connections->reconfigure(changed.connections, Clock::now() + kReload);
+    return connections->reconfigure(with_own_port(changed.connections, inner.port),
+                                    Clock::now() + kReload);
   });
   if (!options.config_file.empty() && options.config_metrics) {
     collectors->all.push_back(std::make_unique<ConfigCollector>(reloader));
@@ -130,24 +176,21 @@ int run(const Options& options, const Config& config) {
   for (const auto& collector : collectors->all) pointers.push_back(collector.get());
   Scrape scrape(pointers, {.version = TCPVITALS_VERSION, .max_bytes = options.max_response_bytes});
 
-  auto http = HttpServer::start(http_options(options, *collectors, server.get(), reloader), scrape);
-  if (!http) return refuse("--web.listen-address: " + http.error().message + kOtherPort);
-
   if (!options.config_file.empty()) {
     log_info("configuration", {{"file", options.config_file}, {"has", summary(config)}});
   }
-  const std::string base = "http://" + to_string((*http)->endpoint());
-  log_info("metrics", {{"url", base + options.metrics_path}});
-  log_info("page", {{"url", base + "/"}});
-  if (server) log_info("embedded server", {{"echo", to_string(server->endpoint())}});
-
+  const std::string address = log_listeners(listeners, *server, options.metrics_path);
   scrape.run(Clock::now() + kFirstScrape);
   (*http)->set_ready(true);
-  const int signal = wait_for_the_end(signals, reloader);
-  log_info("stopping", {{"signal", ::strsignal(signal)}});
-  (*http)->set_ready(false);
+  (*http)->serve(scrape,
+                 http_content(options, collectors->connections, *server, address, reloader));
+  predecessor.tell_ready();
+  if (auto told = manager.ready(); !told)
+    log_warn("the service manager was not told", {{"error", told.error().message}});
+
+  Lifecycle({*server, **http, reloader, manager}, config.server.drain, signals).run();
   http->reset();
-  if (server) server->stop();
+  if (*audit && !(*audit)->flush(Clock::now() + kLastLines)) log_warn("the audit log is not whole");
   if (!scrape.wait_idle(Clock::now() + kLastCollector)) {
     log_warn("a collector hangs; leaving without it");
     std::_Exit(0);
@@ -171,6 +214,9 @@ int main(int argc, char** argv) {
                             ? default_config(options.config_flags)
                             : read_config(options.config_file, options.config_flags);
     if (!config) return refuse(config.error().message);
+    if (auto loaded = check_certificates(config->server); !loaded) {
+      return refuse(options.config_file + ": " + loaded.error().message);
+    }
     if (!options.check_config) return run(options, *config);
     fmt::print("{}: ok: {}\n", options.config_file, summary(*config));
     return 0;

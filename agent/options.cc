@@ -98,8 +98,8 @@ std::vector<std::string> all_collector_names() {
 
 Options parse_options(int argc, const char* const* argv) {
   Options options;
-  std::string web_address = "127.0.0.1:10077";
-  std::string server_address = "127.0.0.1:10078";
+  std::vector<std::string> web_addresses = {"127.0.0.1:10077"};
+  std::vector<std::string> server_addresses = {"127.0.0.1:10078"};
   std::string log_level = "info";
   std::string log_format = "logfmt";
   options.metrics_path = "/metrics";
@@ -117,9 +117,11 @@ Options parse_options(int argc, const char* const* argv) {
                          const char* description) {
     return app.add_option(flag, target, description)->group(group)->type_name(type);
   };
-  value("Web", "--web.listen-address", web_address, "ADDRESS:PORT",
-        "Where /metrics and the page are served")
-      ->check(accepted_by(parse_endpoint));
+  value("Web", "--web.listen-address", web_addresses, "ADDRESS:PORT",
+        "Where /metrics and the page are served; may be given several times")
+      ->check(accepted_by(parse_endpoint))
+      ->allow_extra_args(false)
+      ->default_str(web_addresses[0]);
   value("Web", "--web.telemetry-path", options.metrics_path, "PATH", "Where the metrics are")
       ->check(is_path);
   value("Web", "--web.max-requests", options.max_requests, "N",
@@ -160,11 +162,14 @@ Options parse_options(int argc, const char* const* argv) {
           [&](std::size_t n) { given.limits.emplace_back(row.value, n); });
   }
 
-  value("Embedded server", "--server.listen-address", server_address, "ADDRESS:PORT",
-        "Where the echo server listens; empty: nowhere")
-      ->check([](const std::string& text) {
-        return text.empty() ? "" : accepted_by(parse_endpoint)(text);
-      });
+  auto* const echo =
+      value("Embedded server", "--server.listen-address", server_addresses, "ADDRESS:PORT",
+            "Where the echo server listens, may be given several times; empty: nowhere")
+          ->check([](const std::string& text) {
+            return text.empty() ? "" : accepted_by(parse_endpoint)(text);
+          })
+          ->allow_extra_args(false)
+          ->default_str(server_addresses[0]);
   value("Embedded server", "--server.connection-series", options.connection_series, "N",
         "Worst connections that have series of their own")
       ->check(number_between(std::size_t{0}, std::size_t{1000}));
@@ -204,8 +209,13 @@ Options parse_options(int argc, const char* const* argv) {
 
   if (help) options.answer = app.help();
   if (version) options.answer = "tcpvitals " TCPVITALS_VERSION "\n";
-  options.web_address = *parse_endpoint(web_address);
-  if (!server_address.empty()) options.server_address = *parse_endpoint(server_address);
+  for (const std::string& text : web_addresses) {
+    options.web_addresses.push_back(*parse_endpoint(text));
+  }
+  options.server_addresses_given = echo->count() > 0;
+  for (const std::string& text : server_addresses) {
+    if (!text.empty()) options.server_addresses.push_back(*parse_endpoint(text));
+  }
   options.log_level = *parse_log_level(log_level);
   options.log_format = *parse_log_format(log_format);
   for (const auto& [name, flag] : switches) {

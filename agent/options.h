@@ -2,7 +2,6 @@
 #pragma once
 
 #include <cstddef>
-#include <optional>
 #include <string>
 #include <vector>
 
@@ -14,7 +13,7 @@
 namespace tcpvitals {
 
 struct Options {
-  Endpoint web_address;
+  std::vector<Endpoint> web_addresses;  // at least one
   std::string metrics_path;
   unsigned max_requests = 0;
   std::size_t max_response_bytes = 0;
@@ -28,7 +27,8 @@ struct Options {
   CollectorOptions collectors;
   std::string procfs;
 
-  std::optional<Endpoint> server_address;  // nothing: no embedded server
+  std::vector<Endpoint> server_addresses;  // of echo listeners
+  bool server_addresses_given = false;     // on the command line
   std::size_t connection_series = 0;
   bool server_metrics = true;
   bool config_metrics = true;

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <map>
 #include <optional>
+#include <span>
 #include <utility>
 
 namespace tcpvitals {
@@ -246,6 +247,8 @@ Result<void> read_proxy_protocol(const ConfigField& field, std::vector<IpPrefix>
   return {};
 }
 
+// The first four say where a listener stands and leads: not for those that serve the metrics.
+constexpr std::size_t kPlaceKeys = 4;
 constexpr ConfigKey<ListenerOptions> kListenerKeys[] = {
     {"address",
      [](const ConfigField& f, ListenerOptions& l) { return read_address(f, l.endpoint); }},
@@ -307,6 +310,12 @@ constexpr ConfigKey<ListenerOptions> kListenerKeys[] = {
      [](const ConfigField& f, ListenerOptions& l) { return read_proxy_protocol(f, l.proxy_from); }},
     {"audit", [](const ConfigField& f, ListenerOptions& l) { return read_flag(f, l.audit); }},
 };
+
+Result<void> read_web(const ConfigField& field, ListenerOptions& out) {
+  const auto keys = std::span(kListenerKeys).subspan<kPlaceKeys>();
+  return for_each_row(
+      field, keys, [&](const auto& row, const ConfigField& value) { return row.read(value, out); });
+}
 
 // What only the whole listener can tell.
 Result<void> check_together(const ConfigField& field, const ListenerOptions& listener) {
@@ -377,6 +386,7 @@ Result<void> read_drain(const ConfigField& field, DrainOptions& out) {
 
 constexpr ConfigKey<ServerConfig> kServerKeys[] = {
     {"listeners", read_listeners},
+    {"web", [](const ConfigField& f, ServerConfig& s) { return read_web(f, s.web); }},
     {"workers",
      [](const ConfigField& f, ServerConfig& s) { return read_number(f, 1U, 256U, s.workers); }},
     {"audit", read_audit},
@@ -397,6 +407,9 @@ void write_source(const YamlNode& node, std::string& out) {
 }
 
 }  // namespace
+
+// A scrape may take two minutes; then nobody waits any longer.
+ServerConfig::ServerConfig() { web.deadlines.idle = std::chrono::seconds(130); }
 
 bool is_web_name(std::string_view name) { return name == "web" || name.starts_with("web-"); }
 

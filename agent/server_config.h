@@ -21,7 +21,10 @@ struct DrainOptions {
 };
 
 struct ServerConfig {
+  ServerConfig();
+
   std::vector<ListenerOptions> listeners;
+  ListenerOptions web;   // what each --web.listen-address is, but for its name, place and backend
   unsigned workers = 0;  // 0: one per core this process may use
   AuditOptions audit;    // without a path: no audit log
   DrainOptions drain;

@@ -1,5 +1,5 @@
-// The JSON API, version 1: single connections, and groups as /metrics has them. docs/api.md is its
-// documentation.
+// The JSON API, version 1: single connections, those of the embedded server, and groups as /metrics
+// has them. docs/api.md is its documentation.
 //
 // Every reply is one JSON object with "version": 1; one that failed has "error", a sentence for a
 // person. Fields are in base units and bear the words of the metrics; one that is not known is left
@@ -12,15 +12,26 @@
 #include <string_view>
 
 #include "base/clock.h"
+#include "base/ip.h"
 #include "base/result.h"
 #include "collectors/connections/query.h"
 #include "exporter/scrape.h"
+#include "server/statistics.h"
 
 namespace tcpvitals {
 
 // Any thread. Blocks until `deadline` at most.
 using FindConnections =
     std::function<Result<ConnectionList>(const ConnectionQuery&, TimePoint deadline)>;
+
+// Any thread; by `deadline`, or fails.
+using ReadServer = std::function<Result<ServerSnapshot>(TimePoint deadline)>;
+
+// Each may be empty: then there is none.
+struct ApiSources {
+  FindConnections find_connections;
+  ReadServer read_server;
+};
 
 struct ApiReply {
   int status = 200;
@@ -32,22 +43,23 @@ class Api {
  public:
   static constexpr char kConnections[] = "/api/v1/connections";
   static constexpr char kGroups[] = "/api/v1/groups";
+  static constexpr char kServerConnections[] = "/api/v1/server/connections";
 
-  // `find` may be empty: there is no connections collector.
-  Api(Scrape& scrape, FindConnections find) : scrape_(scrape), find_(std::move(find)) {}
+  Api(Scrape& scrape, ApiSources sources) : scrape_(scrape), sources_(std::move(sources)) {}
 
   ApiReply connections(std::string_view query, TimePoint deadline) const;
   ApiReply groups(std::string_view query, TimePoint deadline) const;
+  ApiReply server_connections(std::string_view query, TimePoint deadline) const;
 
  private:
   Scrape& scrape_;
-  FindConnections find_;
+  ApiSources sources_;
 };
 
 // The reply to a client that may not use an API which answers on loopback only; nothing: it may.
-// `client`: its address. `host`: the Host header, which must be an address or localhost: else a web
+// `host`: the Host header, which must be an address or localhost: else a web
 // page could read the API through its visitor's browser, by a name of its own that points to
 // 127.0.0.1.
-std::optional<ApiReply> refuse_remote(std::string_view client, std::string_view host);
+std::optional<ApiReply> refuse_remote(const IpAddress& client, std::string_view host);
 
 }  // namespace tcpvitals

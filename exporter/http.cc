@@ -119,7 +119,7 @@ struct HttpServer::Request {
   std::string_view method;
   std::string_view path;
   std::string_view query;
-  std::string_view client;      // its address
+  RelayTable::Client client;
   std::string_view host;        // the header
   const char* scrape_timeout;   // the header; null: none
   const char* accept_encoding;  // the header; null: none
@@ -178,15 +178,26 @@ struct HttpServer::Civet {
 
   static int on_request(mg_connection* connection) noexcept {
     const mg_request_info& info = *mg_get_request_info(connection);
+    HttpServer& server = of(connection).server;
+    auto address = parse_ip_address(info.remote_addr);
+    auto client = server.client_of(
+        {address ? *address : IpAddress{}, static_cast<std::uint16_t>(info.remote_port)});
     const auto text = [](const char* t) { return std::string_view(t == nullptr ? "" : t); };
     const Request request{info.request_method,
                           info.local_uri,
                           text(info.query_string),
-                          info.remote_addr,
+                          client.value_or(RelayTable::Client{}),
                           text(mg_get_header(connection, "Host")),
                           mg_get_header(connection, "X-Prometheus-Scrape-Timeout-Seconds"),
                           mg_get_header(connection, "Accept-Encoding")};
-    Reply reply = of(connection).server.answer(request);
+    Reply reply = client
+                      ? server.answer(request)
+                      : Reply{.status = 403, .body = "not here: connect to --web.listen-address\n"};
+    log_debug("request", {{"client", to_string(request.client.endpoint)},
+                          {"subject", request.client.tls_subject},
+                          {"method", std::string(request.method)},
+                          {"path", std::string(request.path)},
+                          {"status", std::to_string(reply.status)}});
     std::string headers = reply.headers;
     if (reply.may_pack) {
       headers += "Vary: Accept-Encoding\r\n";
@@ -212,23 +223,24 @@ struct HttpServer::Civet {
   std::string first_message;  // what start-up complained about
 };
 
-HttpServer::HttpServer(HttpOptions options, Scrape& scrape)
+HttpServer::HttpServer(HttpOptions options)
     : options_(std::move(options)),
-      scrape_(scrape),
-      api_(scrape, options_.find_connections),
       routes_{{options_.metrics_path, true, &HttpServer::answer_metrics},
               {"/", true, &HttpServer::answer_page},
               {Api::kConnections, true, &HttpServer::answer_api<&Api::connections>},
               {Api::kGroups, true, &HttpServer::answer_api<&Api::groups>},
+              {Api::kServerConnections, true, &HttpServer::answer_api<&Api::server_connections>},
               {"/-/healthy", false, &HttpServer::answer_healthy},
               {"/-/ready", false, &HttpServer::answer_ready},
               {"/-/reload", true, &HttpServer::answer_reload, true}},
       civet_(std::make_unique<Civet>(*this)) {}
 
-HttpServer::~HttpServer() = default;
+HttpServer::~HttpServer() {
+  if (state_ == State::kWaiting) enter(State::kStopping);
+}
 
-Result<std::unique_ptr<HttpServer>> HttpServer::start(HttpOptions options, Scrape& scrape) {
-  std::unique_ptr<HttpServer> server(new HttpServer(std::move(options), scrape));
+Result<std::unique_ptr<HttpServer>> HttpServer::start(HttpOptions options) {
+  std::unique_ptr<HttpServer> server(new HttpServer(std::move(options)));
   if (auto listening = server->listen(); !listening) return std::move(listening.error());
   return server;
 }
@@ -262,7 +274,26 @@ Result<void> HttpServer::listen() {
   return {};
 }
 
+void HttpServer::serve(Scrape& scrape, HttpContent content) {
+  content_ = std::move(content);
+  scrape_ = &scrape;
+  api_.emplace(scrape, content_.api);
+  enter(State::kServing);
+}
+
+void HttpServer::enter(State state) {
+  state_ = state;
+  state_.notify_all();
+}
+
+std::optional<RelayTable::Client> HttpServer::client_of(const Endpoint& peer) const {
+  if (options_.relays == nullptr) return RelayTable::Client{peer, ""};
+  return options_.relays->find(peer);
+}
+
 HttpServer::Reply HttpServer::answer(const Request& request) {
+  state_.wait(State::kWaiting);
+  if (state_ == State::kStopping) return {.status = 503, .body = "could not start\n"};
   const auto route = std::find_if(routes_.begin(), routes_.end(),
                                   [&](const Route& r) { return r.path == request.path; });
   if (route == routes_.end()) {
@@ -291,10 +322,10 @@ HttpServer::Reply HttpServer::answer_ready(const Request&) {
 }
 
 HttpServer::Reply HttpServer::answer_reload(const Request&) {
-  if (!options_.reload) {
+  if (!content_.reload) {
     return {.status = 403, .body = "off: start with --web.enable-lifecycle, or send SIGHUP\n"};
   }
-  const auto reloaded = options_.reload();
+  const auto reloaded = content_.reload();
   if (!reloaded) return {.status = 500, .body = reloaded.error().message + "\n"};
   return {.body = "reloaded\n"};
 }
@@ -303,9 +334,9 @@ HttpServer::Reply HttpServer::answer_metrics(const Request& request) {
   const TimePoint deadline = Clock::now() + scrape_budget(request.scrape_timeout);
   const QueryParameters parameters = parse_query_string(request.query);
   const auto selection =
-      scrape_.select(values_of(parameters, "collect[]"), values_of(parameters, "exclude[]"));
+      scrape_->select(values_of(parameters, "collect[]"), values_of(parameters, "exclude[]"));
   if (!selection) return {.status = 400, .body = selection.error().message + "\n"};
-  std::string text = render_text(scrape_.run(deadline, *selection).families, last_size_);
+  std::string text = render_text(scrape_->run(deadline, *selection).families, last_size_);
   last_size_ = text.size();
   return {.body = std::move(text), .content_type = kTextContentType, .may_pack = true};
 }
@@ -313,9 +344,9 @@ HttpServer::Reply HttpServer::answer_metrics(const Request& request) {
 template <ApiReply (Api::*call)(std::string_view, TimePoint) const>
 HttpServer::Reply HttpServer::answer_api(const Request& request) {
   std::optional<ApiReply> reply;
-  if (!options_.api_remote) reply = refuse_remote(request.client, request.host);
+  if (!options_.api_remote) reply = refuse_remote(request.client.endpoint.address, request.host);
   const TimePoint deadline = Clock::now() + scrape_budget(request.scrape_timeout);
-  if (!reply) reply = (api_.*call)(request.query, deadline);
+  if (!reply) reply = ((*api_).*call)(request.query, deadline);
   return {.status = reply->status,
           .body = std::move(reply->body),
           .content_type = kJson,
@@ -323,8 +354,8 @@ HttpServer::Reply HttpServer::answer_api(const Request& request) {
 }
 
 HttpServer::Reply HttpServer::answer_page(const Request&) {
-  const ScrapeResult scrape = scrape_.run(Clock::now() + scrape_budget(nullptr));
-  return {.body = render_page(options_.facts, options_.metrics_path, scrape,
+  const ScrapeResult scrape = scrape_->run(Clock::now() + scrape_budget(nullptr));
+  return {.body = render_page(content_.facts, options_.metrics_path, scrape,
                               window_.advance(Clock::now(), scrape)),
           .content_type = kHtml,
           .headers = "Content-Security-Policy: default-src 'none'; style-src 'unsafe-inline'\r\n"};

@@ -1,12 +1,15 @@
 // HttpServer: /metrics, the page at /, the API below /api/v1, /-/healthy and /-/ready;
-// POST /-/reload, if it is let.
+// POST /-/reload, if it is let. It stands behind relay listeners of the embedded server, and
+// answers nobody else.
 #pragma once
 
 #include <atomic>
 #include <cstddef>
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -15,25 +18,35 @@
 #include "exporter/api.h"
 #include "exporter/page.h"
 #include "exporter/scrape.h"
+#include "server/relay_table.h"
 
 namespace tcpvitals {
 
 struct HttpOptions {
-  Endpoint listen;  // IPv4; port 0: any
+  Endpoint listen = *parse_endpoint("127.0.0.1:0");  // IPv4; port 0: any
+
+  // Whose connections are answered, 403 goes to all others, and who their clients are; must outlive
+  // the server. Null: everyone is answered, as the client it is.
+  const RelayTable* relays = nullptr;
   std::string metrics_path = "/metrics";
   unsigned max_requests = 40;  // of all that takes a while at once; one more is answered 503
   bool api_remote = false;     // the API answers other hosts too
-  FindConnections find_connections;
+};
+
+// What is served beside the metrics; must outlive the server.
+struct HttpContent {
+  ApiSources api;
   std::function<Result<void>()> reload;  // any thread, many at a time; empty: not over HTTP
   PageFacts facts;
 };
 
 // Threads: a fixed pool, one thread per request at a time, and no keep-alive, so an idle client
-// holds none. Bounds: 8 KiB of request line and headers, 5 s to send them. `scrape` must outlive
-// the server. Failure: start() when the address cannot be listened on.
+// holds none. Bounds: 8 KiB of request line and headers, 5 s to send them. Failure: start() when
+// the address cannot be listened on.
 class HttpServer {
  public:
-  static Result<std::unique_ptr<HttpServer>> start(HttpOptions options, Scrape& scrape);
+  // Listens; requests wait for serve().
+  static Result<std::unique_ptr<HttpServer>> start(HttpOptions options);
   // Stops accepting, waits for the answers under way.
   ~HttpServer();
   HttpServer(const HttpServer&) = delete;
@@ -41,6 +54,9 @@ class HttpServer {
 
   // Where it listens, with the port it was given.
   const Endpoint& endpoint() const { return options_.listen; }
+
+  // Once: answers from now on. `scrape` must outlive the server.
+  void serve(Scrape& scrape, HttpContent content = {});
 
   // What /-/ready says: false at first.
   void set_ready(bool ready) { ready_ = ready; }
@@ -51,8 +67,12 @@ class HttpServer {
   struct Reply;
   struct Route;
 
-  HttpServer(HttpOptions options, Scrape& scrape);
+  enum class State : std::uint8_t { kWaiting, kServing, kStopping };
+
+  explicit HttpServer(HttpOptions options);
   Result<void> listen();
+  void enter(State state);
+  std::optional<RelayTable::Client> client_of(const Endpoint& peer) const;
   Reply answer(const Request& request);
   Reply answer_metrics(const Request& request);
   Reply answer_page(const Request& request);
@@ -63,9 +83,11 @@ class HttpServer {
   Reply answer_api(const Request& request);
 
   HttpOptions options_;
-  Scrape& scrape_;
-  Api api_;
+  HttpContent content_;  // this and the next two: from serve() on
+  Scrape* scrape_ = nullptr;
+  std::optional<Api> api_;
   std::vector<Route> routes_;
+  std::atomic<State> state_ = State::kWaiting;
   std::atomic<bool> ready_ = false;
   std::atomic<unsigned> in_flight_ = 0;
   std::atomic<std::size_t> last_size_ = 0;  // of the rendered metrics

@@ -42,15 +42,20 @@ std::vector<prometheus::MetricFamily> families_of(const std::string& text) {
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   const std::string text(reinterpret_cast<const char*>(data), size);
   static Scrape scrape({}, {});
-  const Api api(scrape, [&](const ConnectionQuery& query, TimePoint) {
+  ApiSources sources;
+  sources.find_connections = [&](const ConnectionQuery& query, TimePoint) {
     if (query.top < 1 || query.top > ConnectionQuery::kMaxTop) std::abort();
     return Result<ConnectionList>(list_of(text, {data, size}));
-  });
+  };
+  const Api api(scrape, sources);
   check_json(api.connections(text, {}).body);
   check_json(api.connections("", {}).body);
   check_json(api.groups(text, {}).body);
   check_json(render_groups(families_of(text), kMetrics));
-  if (const auto refusal = refuse_remote("127.0.0.1", text)) check_json(refusal->body);
-  if (const auto refusal = refuse_remote(text, "localhost")) check_json(refusal->body);
+  if (const auto refusal = refuse_remote(*parse_ip_address("127.0.0.1"), text))
+    check_json(refusal->body);
+  if (const auto client = parse_ip_address(text)) {
+    if (const auto refusal = refuse_remote(*client, "localhost")) check_json(refusal->body);
+  }
   return 0;
 }

@@ -6,6 +6,7 @@
 
 #include "exporter/api_connections.h"
 #include "exporter/api_groups.h"
+#include "exporter/api_server.h"
 #include "exporter/query_string.h"
 #include "tests/unit/testing.h"
 
@@ -316,7 +317,7 @@ TEST_CASE("a failure of the collector is 503 with its reason") {
   const auto find = [](const ConnectionQuery&, TimePoint) {
     return Result<ConnectionList>(Error{"too late"});
   };
-  const Api api(scrape, find);
+  const Api api(scrape, {.find_connections = find});
   CHECK(api.groups("", soon()).status == 503);
   CHECK(api.groups("", soon()).body == "{\"version\":1,\"error\":\"no socket\"}\n");
   CHECK(api.connections("", soon()).status == 503);
@@ -334,11 +335,13 @@ TEST_CASE("connections are asked for as the query says, within the deadline") {
   const TimePoint deadline = soon();
   ConnectionQuery asked;
   TimePoint asked_until;
-  const Api api(scrape, [&](const ConnectionQuery& query, TimePoint until) {
+  ApiSources sources;
+  sources.find_connections = [&](const ConnectionQuery& query, TimePoint until) {
     asked = query;
     asked_until = until;
     return Result<ConnectionList>(one(some_socket()));
-  });
+  };
+  const Api api(scrape, sources);
   const ApiReply reply = api.connections("top=3&sort=rtt", deadline);
   CHECK(reply.status == 200);
   CHECK(reply.body == render_connections(one(some_socket())));
@@ -374,19 +377,69 @@ TEST_CASE("only loopback may use the API, and only by an address or as localhost
       {"128.0.0.1", "127.0.0.1", false},
       {"2001:db8::1", "localhost", false},
       {"::", "localhost", false},
-      {"", "localhost", false},
-      {"garbage", "localhost", false},
   };
   for (const auto& row : kTable) {
     CAPTURE(row.client);
     CAPTURE(row.host);
-    const auto refusal = refuse_remote(row.client, row.host);
+    const auto refusal = refuse_remote(*parse_ip_address(row.client), row.host);
     CHECK(refusal.has_value() != row.allowed);
     if (!refusal) continue;
     CHECK(refusal->status == 403);
     CHECK(contains(refusal->body, "--web.api-remote"));
   }
-  CHECK(refuse_remote("192.0.2.1", "x")->body ==
+  CHECK(refuse_remote(*parse_ip_address("192.0.2.1"), "x")->body ==
         "{\"version\":1,\"error\":\"not from 192.0.2.1: the API answers on loopback; "
         "--web.api-remote opens the API to all who reach this port\"}\n");
+}
+
+namespace {
+
+ServerSnapshot some_server() {
+  ServerSnapshot snapshot;
+  snapshot.tcp_info_length = sizeof(TcpInfo);
+  snapshot.listeners.resize(2);
+  snapshot.listeners[0].name = "echo";
+  snapshot.listeners[0].gauges.limit = 100;
+  snapshot.listeners[0].statistics.accepted = 5;
+  snapshot.listeners[0].statistics.closed[0] = 3;
+  snapshot.listeners[1].name = "web";
+  ConnectionVitals vitals;
+  vitals.sent_bytes = 1000;
+  vitals.received_bytes = 10;
+  vitals.data_segments_sent = 4;
+  vitals.retransmitted_segments = 1;
+  vitals.rtt_us = 1500;
+  snapshot.connections = {{7, 0, std::chrono::seconds(2), vitals}};
+  return snapshot;
+}
+
+}  // namespace
+
+TEST_CASE("the embedded server's connections are told with what the kernel tells of them") {
+  CHECK(render_server_connections(some_server()) ==
+        "{\"version\":1,\"listeners\":["
+        "{\"name\":\"echo\",\"connections\":2,\"limit\":100,\"accepted\":5},"
+        "{\"name\":\"web\",\"connections\":0,\"limit\":0,\"accepted\":0}],"
+        "\"returned\":1,\"connections\":[{\"id\":7,\"listener\":\"echo\",\"age_seconds\":2.0,"
+        "\"sent_bytes\":1000,\"received_bytes\":10,\"retransmitted_bytes\":0,"
+        "\"data_segments_sent\":4,\"retransmitted_segments\":1,\"spurious_retransmissions\":0,"
+        "\"retransmission_timeouts\":0,\"retransmit_ratio\":0.25,\"rtt_seconds\":0.0015}]}\n");
+  ServerSnapshot old = some_server();
+  old.tcp_info_length = 104;  // as far as the kernel of 2007 told
+  const std::string text = render_server_connections(old);
+  CHECK_FALSE(contains(text, "sent_bytes"));
+  CHECK(contains(text, "\"retransmitted_segments\":1,"));
+}
+
+TEST_CASE("without a server, or when it does not answer, the API says so") {
+  Scrape scrape({}, {});
+  CHECK(Api(scrape, {}).server_connections("", soon()).status == 503);
+  ApiSources sources;
+  sources.read_server = [](TimePoint) { return Result<ServerSnapshot>(Error{"worker 1 hangs"}); };
+  CHECK(Api(scrape, sources).server_connections("", soon()).body ==
+        "{\"version\":1,\"error\":\"worker 1 hangs\"}\n");
+  sources.read_server = [](TimePoint) { return Result<ServerSnapshot>(some_server()); };
+  const Api api(scrape, sources);
+  CHECK(api.server_connections("", soon()).body == render_server_connections(some_server()));
+  CHECK(api.server_connections("top=3", soon()).status == 400);
 }

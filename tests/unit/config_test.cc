@@ -69,7 +69,8 @@ TEST_CASE("the example in docs/ says what it seems to say") {
   expected.limits.groups = 300;
   expected.close_wait_threshold = 90s;
   CHECK(config.connections == expected);
-  CHECK(summary(config) == "6 peer names, 3 port names, grouped by direction, port, peer, 2 listeners");
+  CHECK(summary(config) ==
+        "6 peer names, 3 port names, grouped by direction, port, peer, 2 listeners");
 }
 
 TEST_CASE("the reference in docs/ has every limit as it is") {

@@ -40,33 +40,46 @@ class Fake final : public Collector {
   std::function<void()> before_;
 };
 
+// The whole answer to one request, as bytes. `bound` hears of our end before it connects.
+std::string answer_to(
+    const Endpoint& server, const std::string& request,
+    const std::function<void(const Endpoint&)>& bound = [](const Endpoint&) {},
+    const char* from = "127.0.0.1") {
+  const Fd fd(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  sockaddr_in address{};
+  socklen_t size = sizeof address;
+  address.sin_family = AF_INET;
+  REQUIRE(::inet_pton(AF_INET, from, &address.sin_addr) == 1);
+  REQUIRE(::bind(fd.get(), reinterpret_cast<sockaddr*>(&address), size) == 0);
+  REQUIRE(::getsockname(fd.get(), reinterpret_cast<sockaddr*>(&address), &size) == 0);
+  bound({*parse_ip_address(from), ntohs(address.sin_port)});
+  address.sin_port = htons(server.port);
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  REQUIRE(::connect(fd.get(), reinterpret_cast<sockaddr*>(&address), sizeof address) == 0);
+  REQUIRE(::send(fd.get(), request.data(), request.size(), MSG_NOSIGNAL) ==
+          static_cast<ssize_t>(request.size()));
+  std::string answer;
+  char chunk[4096];
+  for (ssize_t n = 0; (n = ::recv(fd.get(), chunk, sizeof chunk, 0)) > 0;) {
+    answer.append(chunk, static_cast<std::size_t>(n));
+  }
+  return answer;
+}
+
 // A server on a free port of loopback, and what it serves.
 struct Fixture {
   explicit Fixture(
-      HttpOptions options = {}, std::function<void()> before = [] {})
+      HttpOptions options = {}, std::function<void()> before = [] {}, HttpContent content = {})
       : fake("fake", std::move(before)) {
-    options.listen = *parse_endpoint("127.0.0.1:0");
-    auto started = HttpServer::start(std::move(options), scrape);
+    auto started = HttpServer::start(std::move(options));
     REQUIRE_MESSAGE(started.ok(), started.error().message);
     server = std::move(*started);
+    content.facts.host = "<db-1>";
+    server->serve(scrape, std::move(content));
   }
 
-  // The whole answer to one request, as bytes.
   std::string send(const std::string& request) const {
-    const Fd fd(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
-    sockaddr_in address{};
-    address.sin_family = AF_INET;
-    address.sin_port = htons(server->endpoint().port);
-    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    REQUIRE(::connect(fd.get(), reinterpret_cast<sockaddr*>(&address), sizeof address) == 0);
-    REQUIRE(::send(fd.get(), request.data(), request.size(), MSG_NOSIGNAL) ==
-            static_cast<ssize_t>(request.size()));
-    std::string answer;
-    char chunk[4096];
-    for (ssize_t n = 0; (n = ::recv(fd.get(), chunk, sizeof chunk, 0)) > 0;) {
-      answer.append(chunk, static_cast<std::size_t>(n));
-    }
-    return answer;
+    return answer_to(server->endpoint(), request);
   }
   std::string get(const std::string& target, const std::string& headers = "") const {
     return send("GET " + target + " HTTP/1.1\r\nHost: x\r\n" + headers + "\r\n");
@@ -204,13 +217,14 @@ TEST_CASE("POST /-/reload does what it is for, and is refused with a hint where 
   CHECK(has_status(post(off), 403));
   CHECK(contains(body_of(post(off)), "--web.enable-lifecycle"));
 
-  HttpOptions options;
+  HttpContent content;
   std::atomic<int> reloads = 0;
-  options.reload = [&]() -> Result<void> {
+  content.reload = [&]() -> Result<void> {
     if (++reloads == 1) return {};
     return Error{"t.yml:1:1: no"};
   };
-  const Fixture on(options);
+  const Fixture on(
+      {}, [] {}, content);
   CHECK(has_status(post(on), 200));
   const std::string failed = post(on);
   CHECK(has_status(failed, 500));
@@ -279,17 +293,17 @@ TEST_CASE("a port in use is an error that says so") {
   Fixture f;
   HttpOptions options;
   options.listen = f.server->endpoint();
-  const auto second = HttpServer::start(options, f.scrape);
+  const auto second = HttpServer::start(options);
   REQUIRE_FALSE(second.ok());
   CHECK(contains(second.error().message, "cannot bind to 127.0.0.1:"));
   CHECK(contains(second.error().message, "Address already in use"));
   options.listen = *parse_endpoint("[::1]:0");
-  CHECK_FALSE(HttpServer::start(options, f.scrape).ok());
+  CHECK_FALSE(HttpServer::start(options).ok());
 }
 
 TEST_CASE("the API is there, as JSON, for whoever names an address") {
-  HttpOptions options;
-  options.find_connections = [](const ConnectionQuery& query, TimePoint) {
+  HttpContent content;
+  content.api.find_connections = [](const ConnectionQuery& query, TimePoint) {
     ConnectionList list;
     list.matched = query.top;
     return Result<ConnectionList>(list);
@@ -298,7 +312,8 @@ TEST_CASE("the API is there, as JSON, for whoever names an address") {
   const std::string by_address = "GET " + target + " HTTP/1.1\r\nHost: 127.0.0.1:80\r\n\r\n";
   const std::string by_name = "GET " + target + " HTTP/1.1\r\nHost: a.example\r\n\r\n";
   {
-    const Fixture f(options);
+    const Fixture f(
+        {}, [] {}, content);
     const std::string answer = f.send(by_address);
     CHECK(has_status(answer, 200));
     CHECK(contains(answer, "\r\nContent-Type: application/json\r\n"));
@@ -314,15 +329,69 @@ TEST_CASE("the API is there, as JSON, for whoever names an address") {
         f.send("GET " + target + " HTTP/1.1\r\nHost: [::1]\r\nAccept-Encoding: gzip\r\n\r\n");
     CHECK(gunzip(body_of(packed)) == body_of(answer));
   }
+  HttpOptions options;
   options.api_remote = true;
-  const Fixture open(options);
+  const Fixture open(
+      options, [] {}, content);
   CHECK(has_status(open.send(by_name), 200));
+}
+
+TEST_CASE("behind relays only their connections are answered, each as its true client") {
+  RelayTable relays;
+  HttpOptions options;
+  options.relays = &relays;
+  const Fixture f(options);
+  const std::string request = "GET /api/v1/groups HTTP/1.1\r\nHost: localhost\r\n\r\n";
+  const std::string refused = f.send(request);
+  CHECK(has_status(refused, 403));
+  CHECK(body_of(refused) == "not here: connect to --web.listen-address\n");
+
+  const auto as = [&](const char* client) {
+    return [&relays, client](const Endpoint& relay) {
+      relays.add(relay, {*parse_endpoint(client), ""});
+    };
+  };
+  // The API answers loopback only, and no groups are here: 403 and 503 tell who was seen.
+  CHECK(has_status(answer_to(f.server->endpoint(), request, as("[::1]:5000")), 503));
+  const std::string far = answer_to(f.server->endpoint(), request, as("[2001:db8::1]:5000"));
+  CHECK(has_status(far, 403));
+  CHECK(contains(far, "not from 2001:db8::1: the API answers on loopback"));
+  CHECK(has_status(
+      answer_to(f.server->endpoint(), "GET /metrics HTTP/1.1\r\n\r\n", as("192.0.2.1:1")), 200));
+  // The port of a relay on another address is another's.
+  const auto elsewhere = [&](const Endpoint& bound) {
+    relays.add({*parse_ip_address("127.0.0.1"), bound.port}, {*parse_endpoint("[::1]:1"), ""});
+  };
+  CHECK(has_status(answer_to(f.server->endpoint(), request, elsewhere, "127.0.0.2"), 403));
+}
+
+TEST_CASE("requests wait for what they are to be answered with") {
+  Fake fake("fake");
+  Collector* const collectors[] = {&fake};
+  Scrape scrape(collectors, {});
+  auto server = HttpServer::start({});
+  REQUIRE(server.ok());
+  const auto ask = [&] {
+    return std::async(std::launch::async, [endpoint = (*server)->endpoint()] {
+      return answer_to(endpoint, "GET /metrics HTTP/1.1\r\n\r\n");
+    });
+  };
+  auto early = ask();
+  CHECK(early.wait_for(50ms) == std::future_status::timeout);
+  (*server)->serve(scrape);
+  CHECK(has_status(early.get(), 200));
+
+  server = HttpServer::start({});
+  REQUIRE(server.ok());
+  auto vain = ask();
+  CHECK(vain.wait_for(50ms) == std::future_status::timeout);
+  server->reset();
+  CHECK(has_status(vain.get(), 503));
 }
 
 TEST_CASE("the telemetry path moves, and the page links to it") {
   HttpOptions options;
   options.metrics_path = "/m";
-  options.facts.host = "<db-1>";
   const Fixture f(options);
   CHECK(has_status(f.get("/m"), 200));
   CHECK(has_status(f.get("/metrics"), 404));

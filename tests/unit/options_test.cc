@@ -39,12 +39,14 @@ bool contains(const std::string& text, const char* part) {
 
 TEST_CASE("without a flag everything has its default") {
   const Options o = parsed({});
-  CHECK(to_string(o.web_address) == "127.0.0.1:10077");
+  REQUIRE(o.web_addresses.size() == 1);
+  CHECK(to_string(o.web_addresses[0]) == "127.0.0.1:10077");
   CHECK(o.metrics_path == "/metrics");
   CHECK(o.max_requests == 40);
   CHECK_FALSE(o.api_remote);
-  REQUIRE(o.server_address);
-  CHECK(to_string(*o.server_address) == "127.0.0.1:10078");
+  REQUIRE(o.server_addresses.size() == 1);
+  CHECK(to_string(o.server_addresses[0]) == "127.0.0.1:10078");
+  CHECK_FALSE(o.server_addresses_given);
   CHECK(o.connection_series == 20);
   CHECK(default_config(o.config_flags) == Config{});
   CHECK(o.config_file == "");
@@ -79,11 +81,13 @@ TEST_CASE("each flag sets what it names, with = or a space") {
                             "--config.check",
                             "--web.enable-lifecycle",
                             "--web.api-remote"});
-  CHECK(to_string(o.web_address) == "0.0.0.0:9");
+  REQUIRE(o.web_addresses.size() == 1);
+  CHECK(to_string(o.web_addresses[0]) == "0.0.0.0:9");
   CHECK(o.metrics_path == "/m");
   CHECK(o.max_requests == 3);
   CHECK(o.api_remote);
-  CHECK_FALSE(o.server_address);
+  CHECK(o.server_addresses.empty());
+  CHECK(o.server_addresses_given);
   CHECK(o.connection_series == 0);
   const ConnectionsConfig c = default_config(o.config_flags).connections;
   CHECK(c.cpu_budget == 0.5);

@@ -1,0 +1,117 @@
+#include "agent/lifecycle.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cstdint>
+#include <cstring>
+#include <string>
+
+#include "agent/restart.h"
+#include "base/log.h"
+
+namespace tcpvitals {
+namespace {
+
+using namespace std::chrono_literals;
+
+constexpr auto kTick = 1s;
+constexpr auto kWorkersAnswer = 5s;
+constexpr auto kSuccessorStarts = 60s;
+constexpr auto kDrainLook = 50ms;
+
+void log_failure(std::string_view what, const Result<void>& done) {
+  if (!done) log_warn(what, {{"error", done.error().message}});
+}
+
+}  // namespace
+
+sigset_t Lifecycle::block_signals() {
+  ::signal(SIGPIPE, SIG_IGN);
+  sigset_t signals;
+  ::sigemptyset(&signals);
+  for (const int signal : {SIGTERM, SIGINT, SIGHUP, SIGUSR2}) ::sigaddset(&signals, signal);
+  ::pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+  return signals;
+}
+
+void Lifecycle::run() {
+  for (;;) {
+    const int signal = next_signal(Clock::now() + kTick);
+    if (signal == 0) {
+      tick();
+    } else if (signal == SIGHUP) {
+      reload();
+    } else if (signal == SIGUSR2) {
+      if (restart()) return stop(0s);
+    } else {
+      log_info("stopping", {{"signal", ::strsignal(signal)}});
+      log_failure("the service manager was not told", parts_.manager.stopping());
+      parts_.http.set_ready(false);
+      return stop(drain_.wait);
+    }
+  }
+}
+
+int Lifecycle::next_signal(TimePoint deadline) const {
+  const auto left =
+      std::max<std::int64_t>(0, std::chrono::nanoseconds(deadline - Clock::now()).count());
+  const timespec wait{left / 1'000'000'000, left % 1'000'000'000};
+  return std::max(0, ::sigtimedwait(&signals_, nullptr, &wait));
+}
+
+void Lifecycle::tick() {
+  if (parts_.server.tls_changed()) {
+    const auto loaded = parts_.server.reload_tls();
+    log_failure("certificates not reloaded", loaded);
+    if (loaded) log_info("certificates reloaded");
+  }
+  const auto interval = parts_.manager.watchdog_interval();
+  if (!interval || Clock::now() < next_alive_) return;
+  // A second early: a tick may be late.
+  next_alive_ = Clock::now() + *interval - kTick;
+  const auto snapshot = parts_.server.snapshot(Clock::now() + kWorkersAnswer);
+  if (!snapshot) return log_error("not alive", {{"error", snapshot.error().message}});
+  log_failure("the service manager was not told", parts_.manager.alive());
+}
+
+void Lifecycle::reload() {
+  log_failure("the service manager was not told", parts_.manager.reloading());
+  (void)parts_.reloader.reload();  // which logs how it went
+  log_failure("the service manager was not told", parts_.manager.ready());
+}
+
+bool Lifecycle::restart() {
+  log_info("restarting");
+  const auto pid =
+      start_successor(parts_.server.listening_sockets(), Clock::now() + kSuccessorStarts);
+  if (!pid) {
+    log_error("not restarted", {{"error", pid.error().message}});
+    return false;
+  }
+  log_info("restarted", {{"pid", std::to_string(*pid)}});
+  log_failure("the service manager was not told", parts_.manager.main_pid(*pid));
+  return true;
+}
+
+// False: another signal to end came.
+bool Lifecycle::wait_unless_hurried(TimePoint deadline) const {
+  for (;;) {
+    const int signal = next_signal(deadline);
+    if (signal == SIGTERM || signal == SIGINT) return false;
+    if (Clock::now() >= deadline) return true;
+  }
+}
+
+void Lifecycle::stop(Clock::duration wait) {
+  bool patient = wait_unless_hurried(Clock::now() + wait);
+  const TimePoint deadline = Clock::now() + drain_.timeout;
+  bool drained = false;
+  while (patient && !drained && Clock::now() < deadline) {
+    drained = parts_.server.drain(std::min(Clock::now() + kDrainLook, deadline));
+    if (!drained) patient = wait_unless_hurried(Clock::now());
+  }
+  parts_.server.stop();
+  log_info("stopped", {{"drained", drained ? "true" : "false"}});
+}
+
+}  // namespace tcpvitals

@@ -1,0 +1,106 @@
+#include "agent/listeners.h"
+
+#include <fmt/format.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <optional>
+#include <string>
+#include <utility>
+
+#include "server/tls.h"
+
+namespace tcpvitals {
+namespace {
+
+// The first is `name`.
+std::string numbered(const char* name, std::size_t i) {
+  return i == 0 ? name : fmt::format("{}-{}", name, i + 1);
+}
+
+std::optional<Endpoint> address_of(const Fd& socket) {
+  sockaddr_storage storage{};
+  socklen_t size = sizeof storage;
+  if (::getsockname(socket.get(), reinterpret_cast<sockaddr*>(&storage), &size) != 0) return {};
+  if (storage.ss_family == AF_INET) {
+    const auto& v4 = reinterpret_cast<const sockaddr_in&>(storage);
+    return Endpoint{IpAddress::v4(&v4.sin_addr), ntohs(v4.sin_port)};
+  }
+  const auto& v6 = reinterpret_cast<const sockaddr_in6&>(storage);
+  return Endpoint{IpAddress::v6(&v6.sin6_addr), ntohs(v6.sin6_port)};
+}
+
+// A listener that may have any port is where it was.
+bool is_at(const ListenerOptions& listener, const Endpoint& address) {
+  return listener.endpoint == address ||
+         (listener.endpoint.port == 0 && listener.endpoint.address == address.address);
+}
+
+}  // namespace
+
+std::vector<ListenerOptions> make_listeners(const Options& options, const ServerConfig& config,
+                                            const Endpoint& http, RelayTable& relays) {
+  std::vector<ListenerOptions> listeners = config.listeners;
+  if (config.listeners.empty() || options.server_addresses_given) {
+    for (std::size_t i = 0; i < options.server_addresses.size(); ++i) {
+      ListenerOptions& echo = listeners.emplace_back();
+      echo.name = numbered("echo", i);
+      echo.endpoint = options.server_addresses[i];
+    }
+  }
+  for (std::size_t i = 0; i < options.web_addresses.size(); ++i) {
+    ListenerOptions& web = listeners.emplace_back(config.web);
+    web.name = numbered("web", i);
+    web.endpoint = options.web_addresses[i];
+    web.handler = HandlerKind::kRelay;
+    web.backend = http;
+    web.relay_table = &relays;
+  }
+  return listeners;
+}
+
+Result<void> assign(std::vector<PassedSocket>& sockets,
+                    const std::vector<ListenerOptions>& listeners) {
+  for (PassedSocket& socket : sockets) {
+    const auto has_name = [&](const ListenerOptions& l) { return l.name == socket.name; };
+    if (std::any_of(listeners.begin(), listeners.end(), has_name)) continue;
+    const auto address = address_of(socket.fd);
+    const auto found =
+        std::find_if(listeners.begin(), listeners.end(),
+                     [&](const ListenerOptions& l) { return address && is_at(l, *address); });
+    if (found == listeners.end()) {
+      return Error{fmt::format(
+          "passed socket \"{}\" at {}: expected the name (FileDescriptorName=) or the address of a "
+          "listener",
+          socket.name, address ? to_string(*address) : "an unknown address")};
+    }
+    socket.name = found->name;
+  }
+  return {};
+}
+
+void keep_wanted(std::vector<PassedSocket>& sockets,
+                 const std::vector<ListenerOptions>& listeners) {
+  std::erase_if(sockets, [&](const PassedSocket& socket) {
+    const auto address = address_of(socket.fd);
+    return std::none_of(listeners.begin(), listeners.end(), [&](const ListenerOptions& l) {
+      return l.name == socket.name && address && is_at(l, *address);
+    });
+  });
+}
+
+Result<void> check_certificates(const ServerConfig& config) {
+  const auto check = [](const TlsOptions& tls, const std::string& path) -> Result<void> {
+    if (!tls.enabled()) return {};
+    auto loaded = TlsContext::load(tls);
+    if (loaded) return {};
+    return std::move(loaded.error()).in(path + ".tls");
+  };
+  for (const ListenerOptions& listener : config.listeners) {
+    if (auto ok = check(listener.tls, "server.listeners." + listener.name); !ok) return ok;
+  }
+  return check(config.web.tls, "server.web");
+}
+
+}  // namespace tcpvitals

@@ -1,0 +1,33 @@
+// The listeners that flags and file make together, and which sockets were passed for them.
+#pragma once
+
+#include <vector>
+
+#include "agent/options.h"
+#include "agent/server_config.h"
+#include "base/result.h"
+#include "server/options.h"
+#include "server/passed_socket.h"
+#include "server/relay_table.h"
+
+namespace tcpvitals {
+
+// Those of the file; `echo`, `echo-2`, ... at --server.listen-address; `web`, `web-2`, ... at
+// --web.listen-address, which lead to `http` and tell `relays` of it. Where the file has listeners,
+// the default of --server.listen-address does not count.
+std::vector<ListenerOptions> make_listeners(const Options& options, const ServerConfig& config,
+                                            const Endpoint& http, RelayTable& relays);
+
+// Gives each socket the name of the listener that it is for: the one it has already, or that of the
+// listener at its address. Fails if one is for none.
+Result<void> assign(std::vector<PassedSocket>& sockets,
+                    const std::vector<ListenerOptions>& listeners);
+
+// Closes those that are for none: a predecessor had listeners that the file no longer has, or has
+// elsewhere.
+void keep_wanted(std::vector<PassedSocket>& sockets, const std::vector<ListenerOptions>& listeners);
+
+// Loads each listener's certificate, to say what is wrong with it.
+Result<void> check_certificates(const ServerConfig& config);
+
+}  // namespace tcpvitals
