@@ -59,12 +59,21 @@ void raise_descriptor_limit() {
   ::setrlimit(RLIMIT_NOFILE, &limit);
 }
 
-// The hop from the relay to the HTTP server is a connection like others, on a port that changes.
-ConnectionsConfig with_own_port(ConnectionsConfig config, std::uint16_t port) {
-  const auto has_it = [port](const NamedPorts& row) { return row.ports == PortRange{port, port}; };
-  if (std::none_of(config.ports.begin(), config.ports.end(), has_it)) {
-    config.ports.push_back({"tcpvitals", {port, port}});
+// The hop from the relay to the HTTP server is a connection like others, on a port that changes. It
+// is left out where the port in front of it is.
+ConnectionsConfig with_own_port(ConnectionsConfig config, std::uint16_t port,
+                                const std::vector<Endpoint>& web_addresses) {
+  const PortRange own{port, port};
+  const auto has_name = [&](const NamedPorts& row) { return row.ports == own; };
+  if (std::none_of(config.ports.begin(), config.ports.end(), has_name)) {
+    config.ports.push_back({"tcpvitals", own});
   }
+  std::vector<PortRange>& excluded = config.excludes.ports;
+  const auto is_excluded = [&](const Endpoint& web) {
+    return std::any_of(excluded.begin(), excluded.end(),
+                       [&](const PortRange& range) { return range.contains(web.port); });
+  };
+  if (std::any_of(web_addresses.begin(), web_addresses.end(), is_excluded)) excluded.push_back(own);
   return config;
 }
 
@@ -140,7 +149,8 @@ int run(const Options& options, const Config& config) {
   const ProcSource proc(options.procfs);
   NamespaceSources namespaces(proc);
   CollectorOptions collector_options = options.collectors;
-  collector_options.connections.config = with_own_port(config.connections, inner.port);
+  collector_options.connections.config =
+      with_own_port(config.connections, inner.port, options.web_addresses);
   collector_options.connections.namespaces = &namespaces;
   auto collectors = make_collectors(namespaces, collector_options);
   if (!collectors) return refuse("--collector.netstat.fields: " + collectors.error().message);
@@ -166,8 +176,9 @@ int run(const Options& options, const Config& config) {
     }
     ConnectionsCollector* const connections = collectors->connections;
     if (connections == nullptr) return Result<void>();
-    return connections->reconfigure(with_own_port(changed.connections, inner.port),
-                                    Clock::now() + kReload);
+    return connections->reconfigure(
+        with_own_port(changed.connections, inner.port, options.web_addresses),
+        Clock::now() + kReload);
   });
   if (!options.config_file.empty() && options.config_metrics) {
     collectors->all.push_back(std::make_unique<ConfigCollector>(reloader));

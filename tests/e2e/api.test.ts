@@ -7,7 +7,7 @@ import test from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 
 import type { Sample } from "./exposition.js";
-import { type Agent, kSource, Lab } from "./harness.js";
+import { type Agent, kOwnPorts, kSource, Lab } from "./harness.js";
 import type { Network } from "./network.js";
 
 const kPort = 7400;
@@ -305,7 +305,7 @@ test("groups have the numbers of /metrics, all of them", async (t) => {
   const { status, body } = get(network, "/api/v1/groups");
   assert.equal(status, 200);
 
-  const isGroups = ({ labels }: Sample): boolean => "direction" in labels && labels["port"] !== "10077";
+  const isGroups = ({ labels }: Sample): boolean => "direction" in labels && !kOwnPorts.has(labels["port"]!);
   const wanted = new Map<string, number>();
   for (const family of page.families.values()) {
     for (const { name, labels, value } of family.samples.filter(isGroups)) {
@@ -318,7 +318,7 @@ test("groups have the numbers of /metrics, all of them", async (t) => {
   }
   const found = new Map<string, number>();
   for (const { direction, port, peer, metrics } of body.groups) {
-    if (String(port) === "10077") continue; // our own requests
+    if (kOwnPorts.has(String(port))) continue; // our own requests
     for (const [path, value] of leaves("", metrics!)) {
       found.set(`${direction} ${port} ${peer} ${path.slice(1)}`, value);
     }

@@ -10,7 +10,7 @@ import type { Exposition } from "./exposition.js";
 import {
   type Changes, type Expected, type Fate, kCount, kFates, kWords, type Look, type Told,
 } from "./fates.js";
-import { type Agent, eventually, kBuild, Lab } from "./harness.js";
+import { type Agent, eventually, kBuild, kOwnPorts, Lab } from "./harness.js";
 import type { Network } from "./network.js";
 
 const kTolerance = 1e-6; // of seconds
@@ -25,7 +25,7 @@ function readValues(page: Exposition): Map<string, number> {
     for (const { name, labels, value } of family.samples) {
       const { direction, port, peer, cgroup: _, netns: __, ...rest } = labels;
       const word = [kWords[name] ?? name, ...Object.values(rest)].join(" ");
-      if (port === "10077" || /_(bucket|sum)$|^tcp_ephemeral_ports_used$/.test(name)) continue;
+      if (kOwnPorts.has(port!) || /_(bucket|sum)$|^tcp_ephemeral_ports_used$/.test(name)) continue;
       if (direction !== undefined) values.set(`${direction} ${port} ${peer}: ${word}`, value);
       if (name in kWords && direction === undefined) values.set(`agent: ${word}`, value);
     }

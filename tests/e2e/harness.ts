@@ -16,6 +16,9 @@ export const kSource = fileURLToPath(new URL("../../../../", import.meta.url)); 
 export const kBuild = join(kSource, "build/release");
 export const kPrometheus = join(kSource, "build/tools/prometheus/usr/bin");
 
+// Of the requests that the tests make themselves: the port, and the hop behind it.
+export const kOwnPorts = new Set(["10077", "tcpvitals"]);
+
 export const kMetrics = "http://127.0.0.1:10077/metrics";
 
 // Tries until it does not throw; gives up with the last error.
