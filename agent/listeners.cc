@@ -56,6 +56,7 @@ std::vector<ListenerOptions> make_listeners(const Options& options, const Server
     web.handler = HandlerKind::kRelay;
     web.backend = http;
     web.relay_table = &relays;
+    web.connection_series = false;  // every scrape would bring new ones: of its own connection
   }
   return listeners;
 }

@@ -116,7 +116,8 @@ struct ListenerOptions {
   TlsOptions tls;
   // Every connection begins with a PROXY header, and only these may connect; empty: none does.
   std::vector<IpPrefix> proxy_from;
-  bool audit = true;  // where the server has an audit log
+  bool audit = true;              // where the server has an audit log
+  bool connection_series = true;  // its connections may be among the worst, which are shown
 };
 
 struct ServerOptions {

@@ -204,7 +204,8 @@ WorkerReport Worker::report() {
   std::vector<Connection*> live;
   live.reserve(slab_.live());
   slab_.for_each([&](Connection& c) {
-    if (!c.outbound) live.push_back(&c);
+    const bool shown = ports_[c.listener].listener.options().connection_series;
+    if (!c.outbound && shown) live.push_back(&c);
   });
   const auto worst = live.begin() + static_cast<std::ptrdiff_t>(
                                         std::min(live.size(), options_.max_connection_series));

@@ -21,15 +21,18 @@ export function assertBalanced(page: Exposition): void {
   }
 }
 
+// A scrape's own: of the connection to the door and the one behind it, both ends.
+export const kScrapeEvents = 4;
+
 // When all events have come: the kernel sends them from a work queue, and a busy machine lets it wait. Those
-// of a scrape's own two ends come last.
+// of a scrape come last.
 export async function settled(agent: Agent): Promise<Exposition> {
   const events = (page: Exposition): number => page.value("tcpvitals_connection_events_total");
   return eventually(20, async () => {
     const before = agent.scrape();
     await sleep(500);
     const page = agent.scrape();
-    assert.equal(events(page) - events(before), 2, "events still come");
+    assert.equal(events(page) - events(before), kScrapeEvents, "events still come");
     assertBalanced(page);
     return page;
   });
