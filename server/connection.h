@@ -77,6 +77,7 @@ struct Connection {
   bool doomed = false;        // to be closed when the turn comes to it, for `cause`
   bool reset = false;         // with a reset
   bool touched = false;       // in the list of those
+  bool shakes_hands = false;  // has a place among the handshakes
   bool tls_writes = false;    // the handshake waits to write
   bool counted = false;       // by the peer limits
   bool drained = false;       // the server asked it to end

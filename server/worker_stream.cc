@@ -107,6 +107,7 @@ void Worker::begin_handshake(Connection& c) {
     count_rejected(c.listener, c.client(), RejectReason::kHandshakes);
     return doom(c, CloseCause::kDenied);
   }
+  c.shakes_hands = true;
   begin(c, Phase::kHandshake);
   auto session = TlsSession::accept(*listener.tls()->current(), c.fd.get());
   if (!session) return doom(c, CloseCause::kError);
@@ -136,6 +137,7 @@ void Worker::end_handshake(Connection& c, TlsOutcome outcome) {
     statistics.handshake_time.observe(static_cast<std::uint64_t>(
         std::chrono::duration_cast<std::chrono::microseconds>(now_ - c.phase_began).count()));
   }
+  c.shakes_hands = false;
   ports_[c.listener].listener.end_handshake();
 }
 
@@ -441,7 +443,7 @@ void Worker::release(Connection& c, CloseCause cause) {
   if (c.drained && cause == CloseCause::kPeerFin) cause = CloseCause::kDrain;
   Port& port = ports_[c.listener];
   ListenerStatistics& statistics = statistics_[c.listener];
-  if (c.phase == Phase::kHandshake && c.tls && c.tls->failure().outcome == TlsOutcome::kOk) {
+  if (c.shakes_hands) {
     end_handshake(
         c, cause == CloseCause::kHandshakeTimeout ? TlsOutcome::kTimeout : TlsOutcome::kClosed);
   }

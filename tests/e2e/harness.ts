@@ -188,12 +188,16 @@ export class Lab {
   }
 
   // The agent as uid 65534 without capabilities, or as whoever runs the test; answering.
-  async agent(network: Network, { flags = [] as string[], unprivileged = true } = {}): Promise<Agent> {
+  async agent(
+    network: Network,
+    { flags = [] as string[], unprivileged = true, descriptors = 0 } = {},
+  ): Promise<Agent> {
     const program = join(this.dir, "tcpvitals"); // a place that everyone may execute from
     copyFileSync(join(kBuild, "tcpvitals"), program);
     // A session of its own, as a service has one: the scheduler shares the CPUs between sessions first, and
     // must not count the agent with the load.
-    const prefix = [...network.prefix, "setsid", ...(unprivileged ? kUnprivileged : [])];
+    const limit = descriptors > 0 ? ["prlimit", `--nofile=${descriptors}`] : [];
+    const prefix = [...network.prefix, "setsid", ...limit, ...(unprivileged ? kUnprivileged : [])];
     const child = this.start([...prefix, program, ...flags]);
     const agent = new Agent(child, network);
     await eventually(5, () => {
