@@ -1,6 +1,8 @@
 // tcp_attack MODE --port PORT [--OPTION VALUE]...: peers that mean no good, and honest ones that
 // should not notice. On loopback only.
 //   honest    --count clients that each ask for 64 bytes back once in 100 ms; how long they wait
+//   mixed     --count connections, one after the other by each of four threads: a round trip, and
+//             then a FIN, a half-close, a reset, or a close with the answer unread
 //   flood     connects and closes as fast as it goes
 //   idle      connects and says nothing
 //   greeting  sends the first bytes of a TLS handshake, and no more
@@ -218,6 +220,33 @@ std::string flood(const Options& options) {
   return fmt::format(R"({{"made":{}}})", made);
 }
 
+std::string mixed(const Options& options) {
+  constexpr std::uint64_t kThreads = 4;
+  std::vector<std::jthread> threads;
+  for (std::uint64_t t = 0; t < kThreads; ++t) {
+    threads.emplace_back([&, t] {
+      for (std::uint64_t n = t; n < options.count; n += kThreads) {
+        const std::uint64_t host = n / kThreads / 5000;
+        Fd fd = connect_from(address_of(fmt::format("127.2.{}.{}", t, host), 0), server(options));
+        send_bytes(fd, 64);
+        const std::uint64_t fate = n / kThreads % 4;
+        if (fate != 3 && receive_bytes(fd, 64) != 64) die("no echo");
+        if (fate == 1) {
+          shutdown_writing(fd);
+          expect_end(fd);
+        }
+        if (fate == 2) abort_connection(std::move(fd));
+        if (fate == 3) {
+          char byte;
+          ::recv(fd.get(), &byte, 1, MSG_PEEK);  // it is there, and is not read
+        }
+      }
+    });
+  }
+  threads.clear();
+  return fmt::format(R"({{"made":{}}})", options.count);
+}
+
 template <Act act>
 std::string attack_by(const Options& options) {
   return attack(options, act);
@@ -229,10 +258,15 @@ std::string attack_by(const Options& options) {
 int main(int argc, char** argv) {
   using namespace tcpvitals::load;
   const std::map<std::string_view, std::string (*)(const Options&)> modes{
-      {"honest", honest},          {"flood", flood},
-      {"idle", attack_by<stay>},   {"greeting", attack_by<greet>},
-      {"drip", attack_by<drip>},   {"unread", attack_by<ask_and_not_read>},
-      {"random", attack_by<rave>}, {"halfopen", attack_by<vanish>}};
+      {"honest", honest},
+      {"mixed", mixed},
+      {"flood", flood},
+      {"idle", attack_by<stay>},
+      {"greeting", attack_by<greet>},
+      {"drip", attack_by<drip>},
+      {"unread", attack_by<ask_and_not_read>},
+      {"random", attack_by<rave>},
+      {"halfopen", attack_by<vanish>}};
   Options options;
   const std::map<std::string_view, std::uint64_t*> numbers{
       {"--port", &options.port}, {"--count", &options.count}, {"--seconds", &options.seconds}};
