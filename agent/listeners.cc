@@ -1,14 +1,12 @@
 #include "agent/listeners.h"
 
 #include <fmt/format.h>
-#include <netinet/in.h>
-#include <sys/socket.h>
 
 #include <algorithm>
-#include <optional>
 #include <string>
 #include <utility>
 
+#include "server/socket_address.h"
 #include "server/tls.h"
 
 namespace tcpvitals {
@@ -17,18 +15,6 @@ namespace {
 // The first is `name`.
 std::string numbered(const char* name, std::size_t i) {
   return i == 0 ? name : fmt::format("{}-{}", name, i + 1);
-}
-
-std::optional<Endpoint> address_of(const Fd& socket) {
-  sockaddr_storage storage{};
-  socklen_t size = sizeof storage;
-  if (::getsockname(socket.get(), reinterpret_cast<sockaddr*>(&storage), &size) != 0) return {};
-  if (storage.ss_family == AF_INET) {
-    const auto& v4 = reinterpret_cast<const sockaddr_in&>(storage);
-    return Endpoint{IpAddress::v4(&v4.sin_addr), ntohs(v4.sin_port)};
-  }
-  const auto& v6 = reinterpret_cast<const sockaddr_in6&>(storage);
-  return Endpoint{IpAddress::v6(&v6.sin6_addr), ntohs(v6.sin6_port)};
 }
 
 // A listener that may have any port is where it was.
@@ -56,6 +42,7 @@ std::vector<ListenerOptions> make_listeners(const Options& options, const Server
     web.handler = HandlerKind::kRelay;
     web.backend = http;
     web.relay_table = &relays;
+    web.essential = true;
     web.connection_series = false;  // every scrape would bring new ones: of its own connection
   }
   return listeners;
@@ -66,15 +53,14 @@ Result<void> assign(std::vector<PassedSocket>& sockets,
   for (PassedSocket& socket : sockets) {
     const auto has_name = [&](const ListenerOptions& l) { return l.name == socket.name; };
     if (std::any_of(listeners.begin(), listeners.end(), has_name)) continue;
-    const auto address = address_of(socket.fd);
-    const auto found =
-        std::find_if(listeners.begin(), listeners.end(),
-                     [&](const ListenerOptions& l) { return address && is_at(l, *address); });
+    const Endpoint address = local_endpoint(socket.fd);
+    const auto found = std::find_if(listeners.begin(), listeners.end(),
+                                    [&](const ListenerOptions& l) { return is_at(l, address); });
     if (found == listeners.end()) {
       return Error{fmt::format(
           "passed socket \"{}\" at {}: expected the name (FileDescriptorName=) or the address of a "
           "listener",
-          socket.name, address ? to_string(*address) : "an unknown address")};
+          socket.name, to_string(address))};
     }
     socket.name = found->name;
   }
@@ -84,9 +70,9 @@ Result<void> assign(std::vector<PassedSocket>& sockets,
 void keep_wanted(std::vector<PassedSocket>& sockets,
                  const std::vector<ListenerOptions>& listeners) {
   std::erase_if(sockets, [&](const PassedSocket& socket) {
-    const auto address = address_of(socket.fd);
+    const Endpoint address = local_endpoint(socket.fd);
     return std::none_of(listeners.begin(), listeners.end(), [&](const ListenerOptions& l) {
-      return l.name == socket.name && address && is_at(l, *address);
+      return l.name == socket.name && is_at(l, address);
     });
   });
 }

@@ -94,6 +94,9 @@ struct ListenerOptions {
   RelayTable* relay_table = nullptr;       // of a relay: who is told of its connections
   std::function<std::unique_ptr<Handler>()> make_handler;  // kOwn: called once per worker
 
+  // It goes on when the others have taken all the descriptors that they may have.
+  bool essential = false;
+
   std::uint32_t backlog = 4096;               // connections waiting for accept, per worker
   std::uint32_t max_connections = 0;          // 0: what the descriptor limit allows
   std::uint32_t max_output_bytes = 64 << 10;  // held per connection while its peer does not read
@@ -126,9 +129,10 @@ struct ServerOptions {
   // How often every live connection's TCP_INFO is read: 1 to 2 us each. A connection's last is read
   // when it closes, whatever this is.
   Clock::duration sweep_interval = std::chrono::seconds(5);
-  std::size_t max_connection_series = 20;    // connections with metrics of their own: the worst
-  std::uint32_t reserved_descriptors = 128;  // never taken by connections
-  AuditLog* audit = nullptr;                 // outlives the server; null: none
+  std::size_t max_connection_series = 20;  // connections with metrics of their own: the worst
+  // Never taken by connections, but that half of them is for the essential listeners.
+  std::uint32_t reserved_descriptors = 128;
+  AuditLog* audit = nullptr;  // outlives the server; null: none
 };
 
 // What cannot be right, by the listener's name.

@@ -50,7 +50,9 @@ Server::~Server() { stop(); }
 
 Result<void> Server::open(std::vector<PassedSocket> passed) {
   const std::uint32_t descriptors = descriptors_for_connections(options_.reserved_descriptors);
-  shared_.descriptors_left = descriptors;
+  const std::uint32_t essential = options_.reserved_descriptors / 2;
+  shared_.descriptors.fill(descriptors);
+  shared_.reserve.fill(essential);
   shared_.audit = options_.audit;
   std::vector<std::vector<Worker::Port>> ports(options_.workers);
   for (const ListenerOptions& options : options_.listeners) {
@@ -64,8 +66,9 @@ Result<void> Server::open(std::vector<PassedSocket> passed) {
     if (!opened) return std::move(opened.error());
     // A listening socket has a TCP_INFO too: its length says what this kernel knows.
     if (const auto info = tcp_info_of(opened->sockets[0].get())) tcp_info_length_ = info->length;
-    const std::uint32_t limit =
-        options.max_connections != 0 ? options.max_connections : descriptors;
+    const std::uint32_t limit = options.max_connections != 0
+                                    ? options.max_connections
+                                    : (options.essential ? essential : descriptors);
     const auto& listener = listeners_.emplace_back(
         std::make_unique<ServerListener>(options, opened->endpoint, limit, std::move(tls)));
     for (auto& of_worker : ports) {

@@ -7,6 +7,7 @@
 #pragma once
 
 #include <array>
+#include <cstddef>
 #include <cstdint>
 
 namespace tcpvitals {
@@ -44,19 +45,20 @@ class TimerWheel {
     links = {};
   }
 
-  // Takes out everyone who is due by `now` and calls f(slot) for each; f may set and clear timers,
-  // of others too.
+  // Takes out those who are due by `now`, at most `most` of them, and calls f(slot) for each; f may
+  // set and clear timers, of others too. True: there may be more.
   template <typename F>
-  void advance(std::uint32_t now, F&& f) {
+  bool advance(std::uint32_t now, std::size_t most, F&& f) {
     if (now - tick_ >= kTicks) tick_ = now - kTicks;
-    while (tick_ != now) {
-      ++tick_;
-      for (std::uint32_t slot = due_in(tick_ % kTicks, now); slot != kNone;
-           slot = due_in(tick_ % kTicks, now)) {
+    for (; tick_ != now; ++tick_) {
+      const std::uint32_t list = (tick_ + 1) % kTicks;
+      for (std::uint32_t slot; (slot = due_in(list, now)) != kNone;) {
+        if (most-- == 0) return true;
         clear(slot);
         f(slot);
       }
     }
+    return false;
   }
 
  private:

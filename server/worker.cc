@@ -18,6 +18,7 @@ namespace tcpvitals {
 namespace {
 
 constexpr int kEventsPerTurn = 256;
+constexpr std::size_t kDuePerTurn = 256;
 
 // A connection's tag never has generation 0: these stand for the listener of an index, and the
 // mailbox.
@@ -118,7 +119,8 @@ void Worker::run() {
     now_ = Clock::now();
     tick_ = tick_of(now_);
     for (int i = 0; i < n; ++i) dispatch(events[static_cast<std::size_t>(i)]);
-    wheel_.advance(tick_, [&](std::uint32_t slot) { on_due(slab_.at(slot)); });
+    more_due_ =
+        wheel_.advance(tick_, kDuePerTurn, [&](std::uint32_t slot) { on_due(slab_.at(slot)); });
     settle_touched();
     resume_ports();
     if (slab_.live() > 0 && now_ >= next_sweep_) sweep();
@@ -137,6 +139,7 @@ std::uint32_t Worker::tick_of(TimePoint t) const {
 }
 
 int Worker::wait_ms() const {
+  if (more_due_) return 0;
   TimePoint next = TimePoint::max();
   if (slab_.live() > 0) next = std::min(next_sweep_, started_ + std::chrono::seconds(tick_));
   for (const Port& port : ports_) {

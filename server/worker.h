@@ -5,9 +5,9 @@
 // ticket for a report, or ask it to drain or to stop.
 //
 // One turn: wait; serve at most 256 events, with at most one read each and at most 64 accepts a
-// listener; call those whose deadline came; then, if due, sample the TCP_INFO of one chunk of
-// connections. A sweep visits every connection once in the sweep interval, its chunks spread evenly
-// over it.
+// listener; close those whose deadline came, at most 256; then, if due, sample the TCP_INFO of one
+// chunk of connections. A sweep visits every connection once in the sweep interval, its chunks
+// spread evenly over it.
 //
 // Whatever a handler does to a connection, its own or another, is noted and settled after the call:
 // no connection is released while a handler or the loop still holds it.
@@ -43,18 +43,31 @@
 
 namespace tcpvitals {
 
+// Descriptors that connections may still take. Thread-safe.
+class DescriptorPool {
+ public:
+  void fill(std::uint32_t descriptors) { left_ = descriptors; }
+  bool take() {
+    if (left_.fetch_sub(1, std::memory_order_relaxed) > 0) return true;
+    give();
+    return false;
+  }
+  void give() { left_.fetch_add(1, std::memory_order_relaxed); }
+
+ private:
+  std::atomic<std::int64_t> left_{0};
+};
+
 // What all workers of a server share. Thread-safe.
 struct ServerShared {
   std::atomic<std::uint64_t> next_connection_id{1};
-  std::atomic<std::int64_t> descriptors_left{0};  // that connections may still take
+  DescriptorPool descriptors;
+  DescriptorPool reserve;  // of the essential listeners
   AuditLog* audit = nullptr;
 
-  bool take_descriptor() {
-    if (descriptors_left.fetch_sub(1, std::memory_order_relaxed) > 0) return true;
-    give_descriptor();
-    return false;
+  DescriptorPool& pool(const ListenerOptions& listener) {
+    return listener.essential ? reserve : descriptors;
   }
-  void give_descriptor() { descriptors_left.fetch_add(1, std::memory_order_relaxed); }
 };
 
 struct WorkerOptions {
@@ -207,6 +220,7 @@ class Worker {
   std::uint32_t tick_ = 1;  // seconds since the start, of this turn; never 0
   TimePoint next_sweep_{};
   std::size_t sweep_chunk_ = 0;
+  bool more_due_ = false;  // deadlines that passed are left for the next turn
   bool draining_ = false;
   bool stopping_ = false;
   std::atomic<bool> drained_{false};

@@ -53,7 +53,8 @@ bool Worker::accept_one(std::size_t index, const Fd& socket) {
     pause(port, PauseReason::kLimit);
     return false;
   }
-  if (!options_.shared.take_descriptor()) {
+  DescriptorPool& descriptors = options_.shared.pool(port.listener.options());
+  if (!descriptors.take()) {
     port.listener.give_back();
     pause(port, PauseReason::kDescriptors);
     return false;
@@ -72,7 +73,7 @@ bool Worker::accept_one(std::size_t index, const Fd& socket) {
     reset_on_close(fd);  // it costs neither a TIME_WAIT nor a wait for the peer
   }
   port.listener.give_back();
-  options_.shared.give_descriptor();
+  descriptors.give();
   if (fd.valid() || is_of_one_connection(error)) return true;
   if (error != EAGAIN) pause(port, pause_reason_of(error));
   return false;
@@ -180,10 +181,11 @@ Connection& Worker::add(std::size_t index, Fd fd, const Endpoint& peer) {
 
 Result<Connection*> Worker::connect(Connection& from, const Endpoint& to,
                                     const std::function<void(const Endpoint&)>& bound) {
-  if (!options_.shared.take_descriptor()) return errno_error("connect", EMFILE);
+  DescriptorPool& descriptors = options_.shared.pool(options_of(from));
+  if (!descriptors.take()) return errno_error("connect", EMFILE);
   auto fd = connect_socket(to, bound);
   if (!fd) {
-    options_.shared.give_descriptor();
+    descriptors.give();
     return std::move(fd.error());
   }
   Connection& c = add(from.listener, std::move(*fd), to);

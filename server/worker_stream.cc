@@ -461,7 +461,7 @@ void Worker::release(Connection& c, CloseCause cause) {
   wheel_.clear(c.slot);
   if (!c.outbound) port.listener.give_back();
   slab_.release(c);
-  options_.shared.give_descriptor();
+  options_.shared.pool(port.listener.options()).give();
   port.resume_at = now_;  // there is a place and a descriptor again
 }
 
