@@ -7,9 +7,11 @@
 //   serve     accepts until stdin closes; swallows what it receives, or echoes it
 //   send      sends bytes to a `serve` over parallel connections
 //   pingpong  small round trips with an echo server over parallel connections
+//   calls     short connections to an echo server, one round trip each, until stdin closes; counts
+//             those that did not get their answer, by what became of them
 //
 // Every mode ends by itself after --seconds at the latest. One line of JSON on stdout says what was
-// done; hold and serve print one more when they stand ready.
+// done; hold, serve and calls print one more when they stand ready.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -36,10 +38,12 @@ struct Options {
   std::uint64_t ports = 1;  // flood: this many, from `port` on
   std::uint64_t count = 1;  // churn: connections; pingpong: round trips of each connection
   std::uint64_t connections = 1;
-  std::uint64_t sources = 1;  // churn: client addresses, 127.0.0.1 and following
+  std::uint64_t sources = 1;  // churn, calls: client addresses, 127.0.0.1 and following
   std::uint64_t up = 0;       // bytes from client to server: of a connection, of a round trip
   std::uint64_t down = 0;
-  std::uint64_t rate = 0;  // send: bytes a second of each connection; 0 is as fast as it goes
+  // send: bytes a second of each connection; calls: calls a second of each thread; 0 is as fast as
+  // it goes
+  std::uint64_t rate = 0;
   std::uint64_t seconds = 120;
 };
 
@@ -264,17 +268,71 @@ std::string pingpong(const Options& options) {
                      options.connections, round_trips.load(), seconds_since(start));
 }
 
+struct Calls {
+  std::atomic<std::uint64_t> answered{0};
+  std::atomic<std::uint64_t> refused{0};
+  std::atomic<std::uint64_t> reset{0};
+  std::atomic<std::uint64_t> cut{0};  // ended in order, but before the answer was whole
+  std::atomic<std::uint64_t> other{0};
+
+  std::atomic<std::uint64_t>& fate(int error) {
+    return error == ECONNREFUSED ? refused : error == ECONNRESET || error == EPIPE ? reset : other;
+  }
+};
+
+// What became of one round trip with a server that may go away at any moment.
+std::atomic<std::uint64_t>& call(Calls& calls, const Address& source, const Address& address,
+                                 std::string& bytes) {
+  const Fd fd = new_socket(address);
+  must(::bind(fd.get(), source.get(), source.size), "bind");
+  if (::connect(fd.get(), address.get(), address.size) != 0) return calls.fate(errno);
+  const ssize_t sent = ::send(fd.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL);
+  if (sent < 0) return calls.fate(errno);
+  for (std::size_t got = 0; got < bytes.size();) {
+    const ssize_t n = ::recv(fd.get(), bytes.data(), bytes.size() - got, 0);
+    if (n < 0) return calls.fate(errno);
+    if (n == 0) return calls.cut;
+    got += static_cast<std::size_t>(n);
+  }
+  return calls.answered;
+}
+
+std::string calls(const Options& options) {
+  Calls calls;
+  std::atomic<bool> stopping = false;
+  std::atomic<std::uint64_t> next_source{0};
+  const Address address = target(options);
+  const auto pause = std::chrono::microseconds(options.rate == 0 ? 0 : 1'000'000 / options.rate);
+  {
+    const std::jthread callers([&] {
+      in_parallel(options.connections, [&] {
+        std::string bytes(options.up, 'x');
+        while (!stopping) {
+          const std::uint64_t source = next_source++ % options.sources;
+          ++call(calls, address_of(fmt::format("127.0.0.{}", 1 + source), 0), address, bytes);
+          std::this_thread::sleep_for(pause);
+        }
+      });
+    });
+    ready_until_stdin_closes(R"({"ready":true})");
+    stopping = true;
+  }
+  return fmt::format(R"({{"answered":{},"refused":{},"reset":{},"cut":{},"other":{}}})",
+                     calls.answered.load(), calls.refused.load(), calls.reset.load(),
+                     calls.cut.load(), calls.other.load());
+}
+
 }  // namespace
 }  // namespace tcpvitals::load
 
 int main(int argc, char** argv) {
   using namespace tcpvitals::load;
   const std::map<std::string_view, std::string (*)(const Options&)> modes{
-      {"churn", churn}, {"flood", flood}, {"hold", hold},
-      {"serve", serve}, {"send", send},   {"pingpong", pingpong}};
+      {"churn", churn}, {"flood", flood},       {"hold", hold},  {"serve", serve},
+      {"send", send},   {"pingpong", pingpong}, {"calls", calls}};
   const auto mode = modes.find(argc > 1 ? argv[1] : "");
   if (mode == modes.end()) {
-    std::fputs("usage: tcp_load churn|flood|hold|serve|send|pingpong [--OPTION VALUE]...\n",
+    std::fputs("usage: tcp_load churn|flood|hold|serve|send|pingpong|calls [--OPTION VALUE]...\n",
                stderr);
     return 2;
   }

@@ -1,0 +1,59 @@
+// Restart by SIGUSR2: a new process takes the listening sockets over, the old one drains. Nobody who connects
+// meanwhile is refused, reset or left without an answer.
+
+import assert from "node:assert/strict";
+import { existsSync, readFileSync } from "node:fs";
+import { test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
+
+import { eventually, finished, kMetrics, Lab } from "./harness.js";
+
+const running = (pid: number): boolean => {
+  // A process that has ended and that nobody waits for still has a directory.
+  return existsSync(`/proc/${pid}`) && !/^State:\tZ/m.test(readFileSync(`/proc/${pid}/status`, "utf8"));
+};
+
+const count = (text: string, part: string): number => text.split(part).length - 1;
+
+// The process that took over from `pid` at the n-th restart; `said`: the log.
+async function restart(pid: number, n: number, said: () => string): Promise<number> {
+  process.kill(pid, "SIGUSR2");
+  return eventually(20, () => {
+    const pids = [...said().matchAll(/msg=restarted pid=(\d+)/g)];
+    assert.equal(pids.length, n, said());
+    assert.equal(running(pid), false, "the old process has not ended");
+    return Number(pids.at(-1)![1]);
+  });
+}
+
+test("20 restarts under load: nobody is refused, reset or left without an answer", async (t) => {
+  const lab = new Lab(t);
+  const network = await lab.network();
+  const agent = await lab.agent(network);
+  const calls = lab.load(network, "calls", { port: 10078, up: 64, connections: 4, sources: 50, rate: 1000 });
+  await calls.ready();
+  // Scrapes too, one after the other: a line for each that fails, and one for each that does not.
+  const scrapes = lab.start([
+    ...network.prefix,
+    ...["sh", "-c", `while curl -sS -o /dev/null --fail --max-time 10 ${kMetrics} && echo ok; do sleep 0.02; done`],
+  ]);
+
+  const log = (): string => agent.child.stderr;
+  let pid = agent.child.pid;
+  t.after(() => running(pid) && process.kill(pid, "SIGKILL"));
+  for (let n = 1; n <= 20; ++n) {
+    pid = await restart(pid, n, log);
+    await sleep(100);
+  }
+  assert.equal(scrapes.running, true, scrapes.stderr);
+  await scrapes.stop("SIGKILL");
+  assert.ok(count(scrapes.stdout, "ok") > 20, scrapes.stdout);
+  calls.closeStdin();
+  const { answered, ...failed } = await finished(calls);
+  assert.deepEqual(failed, { refused: 0, reset: 0, cut: 0, other: 0 });
+  assert.ok(answered! > 5000, `${answered}`);
+  t.diagnostic(`${answered} calls and ${count(scrapes.stdout, "ok")} scrapes over 20 restarts`);
+
+  process.kill(pid, "SIGTERM");
+  await eventually(10, () => assert.equal(running(pid), false));
+});
