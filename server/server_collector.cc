@@ -95,7 +95,7 @@ constexpr MetricDesc kWorkerConnections{
     {"listener", "worker"},
     "embedded server"};
 
-std::optional<double> unix_seconds(std::chrono::system_clock::time_point t) {
+std::optional<double> unix_seconds(std::chrono::sys_seconds t) {
   return std::chrono::duration<double>(t.time_since_epoch()).count();
 }
 

@@ -19,7 +19,7 @@
 namespace tcpvitals {
 namespace {
 
-using std::chrono::system_clock;
+using std::chrono::sys_seconds;
 
 constexpr char kSuites12[] = "ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-RSA-AES256-GCM-SHA384";
 constexpr char kSuites13[] = "TLS_AES_256_GCM_SHA384";
@@ -54,14 +54,18 @@ std::string name_text(const X509_NAME* name) {
   return {text, static_cast<std::size_t>(size)};
 }
 
-system_clock::time_point time_of(const ASN1_TIME* time) {
+sys_seconds time_of(const ASN1_TIME* time) {
   std::tm tm{};
   ASN1_TIME_to_tm(time, &tm);
-  return system_clock::from_time_t(::timegm(&tm));
+  return sys_seconds(std::chrono::seconds(::timegm(&tm)));
 }
 
-std::string time_text(system_clock::time_point time) {
-  return fmt::format("{:%Y-%m-%dT%H:%M:%SZ}", fmt::gmtime(system_clock::to_time_t(time)));
+sys_seconds now_seconds() {
+  return std::chrono::floor<std::chrono::seconds>(std::chrono::system_clock::now());
+}
+
+std::string time_text(sys_seconds time) {
+  return fmt::format("{:%Y-%m-%dT%H:%M:%SZ}", fmt::gmtime(time.time_since_epoch().count()));
 }
 
 Result<BioPtr> open_file(const std::string& path) {
@@ -112,7 +116,7 @@ Result<KeyPtr> read_key(const std::string& path) {
 
 Result<void> use_certificates(SSL_CTX* context, const std::string& path,
                               const std::vector<X509Ptr>& chain) {
-  const system_clock::time_point now = system_clock::now();
+  const sys_seconds now = now_seconds();
   const auto begin = time_of(X509_get0_notBefore(chain[0].get()));
   const auto end = time_of(X509_get0_notAfter(chain[0].get()));
   if (now < begin) return Error{path + ": not valid before " + time_text(begin)};
@@ -285,7 +289,7 @@ Result<std::unique_ptr<TlsStore>> TlsStore::open(TlsOptions options) {
   if (!context) return std::move(context.error());
   store->current_ = std::move(*context);
   store->statistics_.not_after = store->current_->not_after();
-  store->statistics_.loaded = system_clock::now();
+  store->statistics_.loaded = now_seconds();
   return store;
 }
 
@@ -306,7 +310,7 @@ Result<void> TlsStore::reload() {
   }
   current_ = std::move(*context);
   statistics_.not_after = current_->not_after();
-  statistics_.loaded = system_clock::now();
+  statistics_.loaded = now_seconds();
   ++statistics_.reloads;
   statistics_.error.clear();
   return {};

@@ -37,8 +37,8 @@ class TlsContext {
   // read, is not PEM, has an encrypted key or one that is another certificate's, is expired, ...
   static Result<std::shared_ptr<const TlsContext>> load(const TlsOptions& options);
 
-  // Of the server's own certificate, the first in its file.
-  std::chrono::system_clock::time_point not_after() const { return not_after_; }
+  // Of the server's own certificate, the first in its file. Seconds: it may be for 8,000 years.
+  std::chrono::sys_seconds not_after() const { return not_after_; }
   const std::string& subject() const { return subject_; }  // "CN=www.example.org,O=Example"
 
  private:
@@ -46,14 +46,14 @@ class TlsContext {
   TlsContext() = default;
 
   std::unique_ptr<ssl_ctx_st, TlsFree> context_;
-  std::chrono::system_clock::time_point not_after_;
+  std::chrono::sys_seconds not_after_;
   std::string subject_;
 };
 
 struct TlsStoreStatistics {
-  std::chrono::system_clock::time_point not_after;  // of the certificate in use
-  std::chrono::system_clock::time_point loaded;     // when that was
-  std::uint64_t reloads = 0;                        // that succeeded
+  std::chrono::sys_seconds not_after;  // of the certificate in use
+  std::chrono::sys_seconds loaded;     // when that was
+  std::uint64_t reloads = 0;           // that succeeded
   std::uint64_t reload_failures = 0;
   std::string error;  // of the last reload; empty: it succeeded, or there was none
 };

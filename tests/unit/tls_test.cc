@@ -20,7 +20,6 @@
 using namespace tcpvitals;
 using namespace tcpvitals::testing;
 using namespace std::chrono_literals;
-using std::chrono::system_clock;
 
 namespace {
 
@@ -176,6 +175,10 @@ Ended attempt(const TlsContext& context, std::string_view bytes) {
   return {link.session->failure().outcome, link.session->failure().text};
 }
 
+std::chrono::sys_seconds now() {
+  return std::chrono::floor<std::chrono::seconds>(std::chrono::system_clock::now());
+}
+
 }  // namespace
 
 TEST_SUITE_BEGIN("tls");
@@ -184,9 +187,15 @@ TEST_CASE("a context knows its certificate's subject and when it ends") {
   const Files files(make_identity({.name = "é, \"x\"", .ends_s = 7200}));
   const auto context = files.load();
   CHECK(context->subject() == R"(CN=é\, \"x\")");
-  const auto left = context->not_after() - system_clock::now();
+  const auto left = context->not_after() - now();
   CHECK(left <= 7200s);
   CHECK(left > 7100s);
+}
+
+TEST_CASE("a certificate may be for ever, which is written as the year 9999") {
+  const std::chrono::hours years(7900 * 8766);
+  const Files files(make_identity({.ends_s = std::chrono::seconds(years).count()}));
+  CHECK(files.load()->not_after() > now() + years - 24h);
 }
 
 TEST_CASE("a file that cannot be used is named, with what is wrong with it") {
@@ -676,8 +685,8 @@ TEST_CASE("workers may begin sessions while their context is replaced") {
   for (int i = 0; i < 2; ++i) {
     workers.emplace_back([&] {
       while (!stop) {
-        const bool good = TlsSession::accept(*tls.current(), -1).ok() &&
-                          tls.statistics().not_after > system_clock::now();
+        const bool good =
+            TlsSession::accept(*tls.current(), -1).ok() && tls.statistics().not_after > now();
         failed += good ? 0 : 1;
       }
     });
