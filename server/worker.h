@@ -142,7 +142,7 @@ class Worker {
   };
   void accept_from(std::size_t index);
   bool accept_one(std::size_t index, const Fd& socket);
-  void watch_port(std::size_t index, std::uint32_t events);
+  bool watch_port(std::size_t index, std::uint32_t events);
   Admission admit_peer(ServerListener& listener, const IpAddress& peer);
   Admission admit_client(ServerListener& listener, const IpAddress& client) const;
   void count_rejected(std::size_t index, const Endpoint& client, RejectReason reason,

@@ -132,17 +132,20 @@ void Worker::pause(Port& port, PauseReason reason) {
   port.resume_at = now_ + kAcceptPause;
 }
 
-void Worker::watch_port(std::size_t index, std::uint32_t events) {
+bool Worker::watch_port(std::size_t index, std::uint32_t events) {
+  bool watched = true;
   for (const Fd& socket : ports_[index].sockets) {
-    watch_fd(epoll_, EPOLL_CTL_MOD, socket.get(), events, index);
+    watched = watch_fd(epoll_, EPOLL_CTL_MOD, socket.get(), events, index) && watched;
   }
+  return watched;
 }
 
 void Worker::resume_ports() {
   for (std::size_t i = 0; i < ports_.size(); ++i) {
-    if (!ports_[i].paused || now_ < ports_[i].resume_at) continue;
-    ports_[i].paused = false;
-    watch_port(i, EPOLLIN);
+    Port& port = ports_[i];
+    if (!port.paused || now_ < port.resume_at) continue;
+    port.paused = !watch_port(i, EPOLLIN);
+    if (port.paused) port.resume_at = now_ + kAcceptPause;
   }
 }
 

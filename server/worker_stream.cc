@@ -68,7 +68,10 @@ void Worker::serve(Connection& c, std::uint32_t events) {
 void Worker::read_proxy_header(Connection& c, bool peer_ended) {
   const ssize_t n = ::recv(c.fd.get(), read_buffer_.get(), kMaxProxyHeader, MSG_PEEK);
   const int error = errno;
-  if (n < 0 && try_again(error)) return;
+  if (n < 0 && try_again(error)) {
+    c.events = 0;  // watched anew, for the edge is used up
+    return touch(c);
+  }
   if (n <= 0) {  // a health check that only connects, or is gone before anyone reads what it said
     c.proxied = std::make_unique<ProxiedEnds>(ProxiedEnds{c.peer, local_endpoint(c.fd), true});
     if (n < 0) return fail(c, error);
@@ -79,7 +82,9 @@ void Worker::read_proxy_header(Connection& c, bool peer_ended) {
   const auto header = parse_proxy_header(std::as_bytes(bytes));
   if (!header || (!*header && peer_ended)) return doom(c, CloseCause::kProxyError);
   if (!*header) return;
-  [[maybe_unused]] const ssize_t taken = ::recv(c.fd.get(), read_buffer_.get(), (*header)->size, 0);
+  const ssize_t taken = ::recv(c.fd.get(), read_buffer_.get(), (*header)->size, 0);
+  if (taken < 0) return fail(c, errno);
+  if (static_cast<std::size_t>(taken) != (*header)->size) return doom(c, CloseCause::kError);
   take_proxied(c, **header);
 }
 

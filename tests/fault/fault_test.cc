@@ -1,0 +1,311 @@
+// The server under a kernel that refuses: each system call it makes while it serves every kind of
+// traffic fails in turn, once, with each error that fits; and each it makes while it starts.
+#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
+#include "tests/fault/fault.h"
+
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "server/audit.h"
+#include "server/relay_table.h"
+#include "tests/unit/serving.h"
+#include "tests/unit/tls_testing.h"
+
+using namespace tcpvitals;
+using namespace tcpvitals::testing;
+using fault::Call;
+
+namespace {
+
+constexpr std::string_view kHeader = "PROXY TCP4 192.0.2.1 192.0.2.9 4711 443\r\n";
+constexpr std::size_t kMuch = 32 << 10;  // more than the socket buffers take, and less than we hold
+
+struct CallName {
+  Call call;
+  std::string_view name;
+  std::vector<int> errors;
+};
+
+// While it serves.
+const CallName kServing[] = {
+    {Call::kAccept, "accept4", {EMFILE, ENOMEM, EINTR, EAGAIN, ECONNABORTED}},
+    {Call::kRecv, "recv", {ECONNRESET, EINTR, EAGAIN, ENOMEM, fault::kShort}},
+    {Call::kSend, "send", {EPIPE, ECONNRESET, EINTR, EAGAIN, ENOBUFS, fault::kShort}},
+    {Call::kEpollCtl, "epoll_ctl", {ENOMEM}},
+    {Call::kEpollWait, "epoll_wait", {EINTR}},
+    {Call::kTcpInfo, "getsockopt TCP_INFO", {ENOBUFS}},
+    {Call::kSocketError, "getsockopt SO_ERROR", {ENOBUFS}},
+    {Call::kSetsockopt, "setsockopt", {ENOBUFS}},
+    {Call::kGetsockname, "getsockname", {ENOBUFS}},
+    {Call::kShutdown, "shutdown", {ENOTCONN}},
+    {Call::kSocket, "socket", {EMFILE, ENFILE, ENOBUFS}},
+    {Call::kBind, "bind", {EADDRINUSE}},
+    {Call::kConnect, "connect", {ECONNREFUSED, ENETUNREACH, EADDRNOTAVAIL}},
+    {Call::kRead, "read", {EINTR, EAGAIN}},
+    {Call::kWrite, "write", {ENOSPC, EIO, EINTR, fault::kShort}},
+};
+
+// While it starts: then an error is the answer.
+const CallName kStarting[] = {
+    {Call::kSocket, "socket", {EMFILE}},
+    {Call::kSetsockopt, "setsockopt", {ENOBUFS}},
+    {Call::kBind, "bind", {EADDRINUSE}},
+    {Call::kListen, "listen", {EADDRINUSE}},
+    {Call::kEpollCreate, "epoll_create1", {EMFILE}},
+    {Call::kEventfd, "eventfd", {EMFILE}},
+    {Call::kEpollCtl, "epoll_ctl", {ENOSPC}},
+};
+
+std::size_t open_descriptors() {
+  const std::filesystem::directory_iterator all("/proc/self/fd");
+  return static_cast<std::size_t>(std::distance(begin(all), end(all)));
+}
+
+struct TlsFiles {
+  Directory directory;
+  Identity identity = make_identity({});
+  TlsOptions options{.certificate_file = directory.write("crt", identity.certificate),
+                     .key_file = directory.write("key", identity.key),
+                     .max_handshakes = 1};
+};
+
+// One connection at a time on each listener, so that a place, a handshake or a peer's share that is
+// not given back is missed by the next one.
+ServerOptions options_with(const TlsFiles& files, RelayTable& table, AuditLog* audit) {
+  ListenerOptions common;
+  common.endpoint.port = 0;
+  common.max_connections = 1;
+  common.send_buffer = 4608;
+  common.per_peer.max_connections = 1;
+
+  ServerOptions options{.listeners = {4, common}, .workers = 1, .sweep_interval = kNever};
+  options.audit = audit;
+  const char* const names[] = {"echo", "secure", "proxied", "relay"};
+  for (std::size_t i = 0; i < 4; ++i) options.listeners[i].name = names[i];
+  options.listeners[1].tls = files.options;
+  options.listeners[2].proxy_from = {*parse_ip_prefix("127.0.0.0/8")};
+  options.listeners[3].handler = HandlerKind::kRelay;
+  options.listeners[3].send_proxy = ProxyVersion::kV2;
+  options.listeners[3].relay_table = &table;
+  return options;
+}
+
+struct Lab {
+  Lab() {
+    ServerOptions options = options_with(files(), table, audit.get());
+    // The relay has to know where its backend listens.
+    Fd reserved(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    SocketAddress any(Endpoint{*parse_ip_address("127.0.0.1"), 0});
+    REQUIRE(set_option(reserved, SOL_SOCKET, SO_REUSEADDR, 1));
+    REQUIRE(::bind(reserved.get(), any.get(), any.length) == 0);
+    const Endpoint backend = local_endpoint(reserved);
+    reserved.reset();
+    options.listeners[2].endpoint = options.listeners[3].backend = backend;
+    auto started = Server::start(std::move(options));
+    if (!started) FAIL(started.error().message);
+    server = std::move(*started);
+  }
+
+  static const TlsFiles& files() {
+    static const TlsFiles made;
+    return made;
+  }
+
+  Directory directory;
+  std::unique_ptr<AuditLog> audit = std::move(*AuditLog::open({.path = directory.path("audit")}));
+  RelayTable table;
+  std::unique_ptr<Server> server;
+};
+
+// Each says whether all went as it should.
+
+bool ends(Client& client) {
+  client.end_stream();
+  return client.at_end();
+}
+
+bool echoes(const Endpoint& to, std::string_view before = {}) {
+  Client client = Client::to(to);
+  return client.send(before) && client.echoes(pattern(1000)) && ends(client);
+}
+
+// The answer does not fit into the sockets' buffers, and nobody reads it yet. With a small window
+// of its own a client acknowledges without delay.
+bool echoes_much(const Endpoint& to) {
+  Client client;
+  client.small_receive_buffer();
+  client.connect(to);
+  const std::string much = pattern(kMuch);
+  return client.send(much) && client.receive(much.size()) == much && ends(client);
+}
+
+bool echoes_sealed(const Endpoint& to) {
+  Client client;
+  client.small_receive_buffer();
+  client.connect(to);
+  TlsClient tls;
+  const auto exchange = [&] {
+    const bool sent = client.send(tls.take());
+    const std::string bytes = sent ? client.receive_some() : std::string();
+    tls.give(bytes);
+    return !bytes.empty();
+  };
+  while (!tls.handshake()) {
+    if (!exchange()) return false;
+  }
+  const std::string sent = pattern(40'000);  // more than one record
+  tls.write(sent);
+  std::string received;
+  do {
+    received += tls.read();
+  } while (received.size() < sent.size() && exchange());
+  tls.notify();
+  client.send(tls.take());
+  client.end_stream();
+  while (exchange()) {
+  }
+  return received == sent;
+}
+
+// All that may go wrong here is one connection after the other.
+void drive(Server& server) {
+  snapshot(server);
+  echoes(server.endpoint(0));
+  echoes_much(server.endpoint(0));
+  Client::to(server.endpoint(0)).reset();
+  echoes_sealed(server.endpoint(1));
+  echoes(server.endpoint(2), kHeader);
+  {
+    Client in_two = Client::to(server.endpoint(2));
+    in_two.send(kHeader.substr(0, 10));
+    std::this_thread::sleep_for(1ms);
+    in_two.send(kHeader.substr(10));
+    in_two.echoes("hello");
+  }
+  Client::to(server.endpoint(2)).close();  // a health check
+  echoes(server.endpoint(3));
+  echoes_much(server.endpoint(3));
+}
+
+bool wait_until_idle(Server& server) {
+  const TimePoint give_up = Clock::now() + 4s;
+  for (;;) {
+    const auto now = snapshot(server).listeners;
+    const bool idle =
+        std::all_of(now.begin(), now.end(), [](const auto& l) { return l.statistics.live() == 0; });
+    if (idle || Clock::now() > give_up) return idle;
+    std::this_thread::sleep_for(1ms);
+  }
+}
+
+void check_all_work(Server& server) {
+  CHECK(wait_until_idle(server));
+  CHECK(echoes(server.endpoint(0)));
+  CHECK(wait_until_idle(server));
+  CHECK(echoes_sealed(server.endpoint(1)));
+  CHECK(echoes(server.endpoint(2), kHeader));
+  CHECK(wait_until_idle(server));
+  CHECK(echoes(server.endpoint(3)));
+  CHECK(wait_until_idle(server));
+}
+
+// Every connection that was accepted was closed, in the counters and in the log.
+void check_books(Lab& lab) {
+  std::map<std::string, std::uint64_t> accepted;
+  for (const auto& listener : snapshot(*lab.server).listeners) {
+    CHECK(listener.statistics.live() == 0);
+    CHECK(listener.statistics.output_buffer_bytes == 0);
+    accepted[listener.name] = listener.statistics.accepted;
+  }
+  CHECK(lab.table.size() == 0);
+
+  REQUIRE(lab.audit->flush(Clock::now() + 10s));
+  CHECK(lab.audit->statistics().lost == 0);
+  std::map<std::string, std::uint64_t> opens;
+  std::set<std::uint64_t> open;
+  std::ifstream file(lab.directory.path("audit"));
+  for (std::string line; std::getline(file, line);) {
+    const auto record = nlohmann::json::parse(line);
+    if (record["event"] == "open") {
+      ++opens[record["listener"]];
+      CHECK(open.insert(record["id"].get<std::uint64_t>()).second);
+    } else if (record["event"] == "close") {
+      CHECK(open.erase(record["id"].get<std::uint64_t>()) == 1);
+    }
+  }
+  CHECK(opens == accepted);
+  CHECK(open.empty());
+}
+
+std::uint64_t run_with_fault(const CallName& row, std::uint64_t k, int error) {
+  const std::size_t descriptors = open_descriptors();
+  std::uint64_t calls = 0;
+  {
+    Lab lab;
+    fault::arm(row.call, k, error);
+    drive(*lab.server);
+    // The audit log writes behind.
+    if (row.call == Call::kWrite) CHECK(lab.audit->flush(Clock::now() + 10s));
+    calls = fault::disarm();
+    check_all_work(*lab.server);
+    lab.server->stop();
+    check_books(lab);
+  }
+  CHECK(open_descriptors() == descriptors);
+  return calls;
+}
+
+}  // namespace
+
+TEST_CASE(
+    "whatever call fails, once, nothing is leaked, every connection ends and the next one works") {
+  const fault::Exempt driver;
+  Lab::files();
+  for (const CallName& row : kServing) {
+    const TimePoint start = Clock::now();
+    std::uint64_t runs = 0;
+    for (const int error : row.errors) {
+      CAPTURE(row.name);
+      CAPTURE(error);  // an errno, or kShort
+      std::uint64_t calls = 1;
+      for (std::uint64_t k = 1; k <= calls; ++k) {
+        CAPTURE(k);
+        calls = run_with_fault(row, k, error);
+        CHECK(calls > 0);
+        ++runs;
+      }
+    }
+    MESSAGE(row.name << ": " << runs << " runs, " << seconds_since(start) << " s");
+  }
+}
+
+TEST_CASE("a server that cannot start says why, and leaves nothing behind") {
+  RelayTable table;
+  const TlsFiles& files = Lab::files();
+  for (const CallName& row : kStarting) {
+    for (std::uint64_t k = 1;; ++k) {
+      CAPTURE(row.name);
+      CAPTURE(k);
+      const std::size_t descriptors = open_descriptors();
+      fault::arm(row.call, k, row.errors[0]);
+      ServerOptions options = options_with(files, table, nullptr);
+      options.listeners[3].backend = *parse_endpoint("127.0.0.1:9");
+      auto server = Server::start(std::move(options));
+      const bool struck = fault::disarm() >= k;
+      CHECK(server.ok() == !struck);
+      if (!struck) break;
+      CHECK(server.error().message.find(std::strerror(row.errors[0])) != std::string::npos);
+      CHECK(open_descriptors() == descriptors);
+    }
+  }
+}
