@@ -87,6 +87,14 @@ void GroupTable::end_dump() {
   for (std::size_t i = 0; i < groups_.size(); ++i) groups_[i].stats.last_dump = dump_[i];
 }
 
+void GroupTable::clear_dump(NetnsId netns) {
+  for (std::size_t i = 0; i < groups_.size(); ++i) {
+    if (groups_[i].key.netns != netns) continue;
+    groups_[i].stats.last_dump = {};
+    if (i < dump_.size()) dump_[i] = {};
+  }
+}
+
 void GroupTable::forget_idle(TimePoint now, Clock::duration idle) {
   for (std::size_t i = 0; i < groups_.size(); ++i) {
     Group& group = groups_[i];

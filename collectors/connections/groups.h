@@ -145,6 +145,8 @@ class GroupTable {
   void begin_dump();
   GroupStats::LastDump& dump(GroupId id) { return dump_[id]; }
   void end_dump();
+  // No dump tells of that network namespace any more: it is gone, and so are its sockets.
+  void clear_dump(NetnsId netns);
 
   // Lets go of groups that had no socket for `idle`.
   void forget_idle(TimePoint now, Clock::duration idle);

@@ -344,6 +344,7 @@ void Sampler::add_namespace(NamespaceChange change) {
 
 void Sampler::remove_namespace(std::size_t index) {
   spaces_[index]->tracker.end_all();
+  groups_.clear_dump(spaces_[index]->id);
   gone_ += spaces_[index]->tracker.stats();
   spaces_.erase(spaces_.begin() + static_cast<std::ptrdiff_t>(index));
 }

@@ -131,6 +131,20 @@ TEST_CASE("grouped by namespace there is no end of names, so that they too fall 
   CHECK(groups.groups()[cgroup].key.port == kPortOther);
 }
 
+TEST_CASE("what the last dump told of a namespace is not told of one that is gone") {
+  GroupTable groups(10);
+  const GroupId gone = groups.find_or_add({.port = 1, .netns = 3});
+  const GroupId stays = groups.find_or_add({.port = 1, .netns = 4});
+  groups.begin_dump();
+  groups.dump(gone).time_wait = groups.dump(stays).time_wait = 7;
+  groups.end_dump();
+  groups.clear_dump(3);
+  CHECK(groups[gone].last_dump.time_wait == 0);
+  CHECK(groups[stays].last_dump.time_wait == 7);
+  groups.end_dump();  // it went while another dump was running
+  CHECK(groups[gone].last_dump.time_wait == 0);
+}
+
 TEST_CASE("a bound that falls takes nobody's group, one that rises has room at once") {
   GroupTable groups(3);
   for (PortLabel port = 1; port <= 3; ++port) groups.find_or_add({.port = port});
