@@ -198,7 +198,7 @@ std::vector<Proxy> proxies(const std::filesystem::path& directory, std::uint16_t
        {tool("haproxy/usr/sbin/haproxy"), "-db", "-f", haproxy}},
       {"nginx, stream",
        21023,
-       fmt::format("load_module {};\ndaemon off;\nworker_processes 1;\npid {}/nginx.pid;\n"
+       fmt::format("load_module {};\ndaemon off;\nmaster_process off;\npid {}/nginx.pid;\n"
                    "error_log {}/nginx.log;\nevents {{ worker_connections 1000; }}\n"
                    "stream {{ server {{ listen 127.0.0.1:21023; proxy_pass 127.0.0.1:{}; }} }}\n",
                    tool("libnginx-mod-stream/usr/lib/nginx/modules/ngx_stream_module.so"),
