@@ -62,7 +62,8 @@ struct Connection {
   std::uint32_t next_free = 0;
   std::uint32_t events = 0;       // what epoll watches for
   std::uint32_t active_tick = 0;  // when bytes last came or went
-  std::uint32_t write_tick = 0;   // when output began to wait, or last went
+  std::uint32_t bytes_at_look = 0;
+  std::uint32_t write_tick = 0;  // when output began to wait, or last went
   WheelLinks timer;
   std::uint16_t listener = 0;
   std::int16_t error = 0;  // errno of what ended it
@@ -80,6 +81,7 @@ struct Connection {
   bool shakes_hands = false;  // has a place among the handshakes
   bool tls_writes = false;    // the handshake waits to write
   bool counted = false;       // by the peer limits
+  bool looked_at = false;     // by a drain, when so many bytes had moved
   bool drained = false;       // the server asked it to end
   bool handled = false;       // the handler knows it
   bool audited = false;       // its audit record `open` is written

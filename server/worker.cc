@@ -19,6 +19,8 @@ namespace {
 
 constexpr int kEventsPerTurn = 256;
 constexpr std::size_t kDuePerTurn = 256;
+constexpr Clock::duration kDrainLook = std::chrono::milliseconds(100);
+constexpr Clock::duration kDrainPatience = std::chrono::seconds(1);
 
 // A connection's tag never has generation 0: these stand for the listener of an index, and the
 // mailbox.
@@ -121,6 +123,7 @@ void Worker::run() {
     for (int i = 0; i < n; ++i) dispatch(events[static_cast<std::size_t>(i)]);
     more_due_ =
         wheel_.advance(tick_, kDuePerTurn, [&](std::uint32_t slot) { on_due(slab_.at(slot)); });
+    if (draining_ && now_ >= next_drain_look_) drain_quiet();
     settle_touched();
     resume_ports();
     if (slab_.live() > 0 && now_ >= next_sweep_) sweep();
@@ -142,6 +145,7 @@ int Worker::wait_ms() const {
   if (more_due_) return 0;
   TimePoint next = TimePoint::max();
   if (slab_.live() > 0) next = std::min(next_sweep_, started_ + std::chrono::seconds(tick_));
+  if (draining_) next = std::min(next, next_drain_look_);
   for (const Port& port : ports_) {
     if (port.paused) next = std::min(next, port.resume_at);
   }
@@ -181,14 +185,23 @@ void Worker::read_mailbox() {
 
 void Worker::begin_drain() {
   draining_ = true;
+  drain_began_ = now_;
   close_ports();
+  drain_quiet();
+}
+
+// Who connected a moment ago has a question on its way: a connection is asked to end when nothing
+// has moved on it from one look to the next, and after a second in any case. Those that are not
+// open yet will be, or late.
+void Worker::drain_quiet() {
+  next_drain_look_ = now_ + kDrainLook;
+  const bool patient = now_ - drain_began_ < kDrainPatience;
   slab_.for_each([&](Connection& c) {
-    if (c.phase != Phase::kOpen) {
-      if (c.phase != Phase::kFinishing && !c.outbound) doom(c, CloseCause::kDrain);
-    } else if (!c.outbound) {
-      c.drained = true;
-      handler_of(c).on_drain(Stream(*this, c));
-    }
+    if (c.phase != Phase::kOpen || c.outbound || c.drained) return;
+    const auto bytes = static_cast<std::uint32_t>(c.read_bytes + c.written_bytes);
+    c.drained = !patient || (std::exchange(c.looked_at, true) && bytes == c.bytes_at_look);
+    c.bytes_at_look = bytes;
+    if (c.drained) handler_of(c).on_drain(Stream(*this, c));
   });
 }
 

@@ -98,7 +98,8 @@ class Worker {
   // Starts the thread; once.
   void start();
 
-  // Asks the thread to accept no more, and to end every connection as its handler sees fit.
+  // Asks the thread to accept no more, and to end every connection, as soon as nothing moves on it
+  // or after a second, as its handler sees fit.
   void drain();
   // Asks the thread to close its listeners and connections and to end; join() waits for that. A
   // worker that ended still answers with its final report.
@@ -130,6 +131,7 @@ class Worker {
   void read_mailbox();
   void wake();
   void begin_drain();
+  void drain_quiet();
   void sweep();
   WorkerReport report();
   void publish(std::uint64_t ticket);
@@ -219,6 +221,8 @@ class Worker {
   TimePoint now_{};         // of this turn
   std::uint32_t tick_ = 1;  // seconds since the start, of this turn; never 0
   TimePoint next_sweep_{};
+  TimePoint drain_began_{};
+  TimePoint next_drain_look_{};
   std::size_t sweep_chunk_ = 0;
   bool more_due_ = false;  // deadlines that passed are left for the next turn
   bool draining_ = false;
