@@ -25,6 +25,7 @@
 #include "exporter/http.h"
 #include "exporter/scrape.h"
 #include "server/audit.h"
+#include "server/audit_collector.h"
 #include "server/relay_table.h"
 #include "server/server.h"
 #include "server/server_collector.h"
@@ -164,6 +165,9 @@ int run(const Options& options, const Config& config) {
   const std::unique_ptr<Server> server = std::move(*started);
   if (options.server_metrics) {
     collectors->all.push_back(std::make_unique<ServerCollector>(*server));
+  }
+  if (*audit && options.audit_metrics) {
+    collectors->all.push_back(std::make_unique<AuditCollector>(**audit));
   }
   Reloader reloader(options.config_file, options.config_flags, [&](const Config& changed) {
     if (!(changed.server == config.server)) {

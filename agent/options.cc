@@ -56,7 +56,9 @@ constexpr char kCollectors[] = "Collectors";
 
 // Collectors that are made where what they tell of is made.
 constexpr std::pair<const char*, bool Options::*> kOwnCollectors[] = {
-    {"server", &Options::server_metrics}, {"config", &Options::config_metrics}};
+    {"server", &Options::server_metrics},
+    {"audit", &Options::audit_metrics},
+    {"config", &Options::config_metrics}};
 
 // The layout of --help: two columns, in groups, each flag with its default.
 class HelpFormatter final : public CLI::Formatter {

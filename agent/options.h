@@ -31,6 +31,7 @@ struct Options {
   bool server_addresses_given = false;     // on the command line
   std::size_t connection_series = 0;
   bool server_metrics = true;
+  bool audit_metrics = true;
   bool config_metrics = true;
 
   LogLevel log_level = LogLevel::kInfo;

@@ -45,6 +45,9 @@ test(`${kConnections} connections of mixed fate and a SIGTERM: every one opens a
       ...[mode, "--port", "10078", "--count", String(count), "--seconds", String(seconds)],
     ]);
   await finished(attack("mixed", kConnections, 120));
+  const page = agent.scrape();
+  assert.ok(page.value("tcpvitals_audit_lines_total") > kConnections);
+  assert.equal(page.value("tcpvitals_audit_lines_lost_total"), 0);
   const open = attack("idle", kLeftOpen, 3);
   await new Promise((resolve) => setTimeout(resolve, 1000));
   assert.equal(await agent.child.stop("SIGTERM"), 0);

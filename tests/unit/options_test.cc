@@ -27,6 +27,7 @@ std::string complaint(std::vector<const char*> arguments) {
 std::vector<std::string> enabled(const Options& options) {
   std::vector<std::string> names = options.collectors.names;
   if (options.server_metrics) names.push_back("server");
+  if (options.audit_metrics) names.push_back("audit");
   if (options.config_metrics) names.push_back("config");
   return names;
 }
