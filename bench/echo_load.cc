@@ -36,7 +36,7 @@ Fd connect_from(std::uint32_t source, std::uint16_t port) {
   ::setsockopt(fd.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
   ::setsockopt(fd.get(), IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &on, sizeof on);
   sockaddr_in from = loopback(source, 0);
-  ::bind(fd.get(), reinterpret_cast<sockaddr*>(&from), sizeof from);
+  if (::bind(fd.get(), reinterpret_cast<sockaddr*>(&from), sizeof from) < 0) return Fd();
   sockaddr_in to = loopback(INADDR_LOOPBACK, port);
   if (::connect(fd.get(), reinterpret_cast<sockaddr*>(&to), sizeof to) < 0) return Fd();
   return fd;

@@ -238,8 +238,9 @@ std::string mixed(const Options& options) {
           shutdown_writing(fd);
           expect_end(fd);
         }
-        if (fate == 2) abort_connection(std::move(fd));
-        if (fate == 3) {
+        if (fate == 2) {
+          abort_connection(std::move(fd));
+        } else if (fate == 3) {
           char byte;
           ::recv(fd.get(), &byte, 1, MSG_PEEK);  // it is there, and is not read
         }
