@@ -1,7 +1,9 @@
 // A worker's connections: their phases from the first byte to the last, and what handlers do to
 // their streams.
+#include <linux/sockios.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 
 #include <algorithm>
@@ -19,6 +21,12 @@ constexpr std::size_t kReadBuffer = Worker::kReadBuffer;
 constexpr std::chrono::seconds kFinalAckWait(10);
 
 bool try_again(int error) { return error == EAGAIN || error == EINTR; }
+
+// What was sent, a FIN too. Also of a connection that the kernel has ended.
+bool is_all_acknowledged(const Fd& fd) {
+  int bytes = 0;
+  return ::ioctl(fd.get(), SIOCOUTQ, &bytes) == 0 && bytes == 0;
+}
 
 bool readable(const Connection& c) { return !c.paused && !c.peer_ended && (c.duplex || !c.output); }
 
@@ -290,11 +298,15 @@ void Worker::fail(Connection& c, int error) {
       [[fallthrough]];
     case ECONNRESET:
       return doom(c, CloseCause::kPeerRst);
-    case ETIMEDOUT: {
-      const auto info = tcp_info_of(c.fd.get());
-      const bool unacknowledged = c.output || (info && info->info.retransmits > 0);
-      return doom(c, unacknowledged ? CloseCause::kUserTimeout : CloseCause::kKeepaliveDead);
-    }
+    // The kernel gave up. ICMP may have told it why, and then that is the error.
+    case ETIMEDOUT:
+    case EHOSTUNREACH:
+    case EHOSTDOWN:
+    case ENETUNREACH:
+    case ECONNREFUSED:
+    case EACCES:
+      return doom(
+          c, is_all_acknowledged(c.fd) ? CloseCause::kKeepaliveDead : CloseCause::kUserTimeout);
     default:
       return doom(c, CloseCause::kError);
   }
@@ -347,7 +359,7 @@ bool Worker::send_fin(Connection& c) {
 // Both ends are shut. When the peer has acknowledged ours, nothing can be sent again and the
 // counters are final. A near peer has done so before shutdown() returns.
 void Worker::await_final_ack(Connection& c, bool failed) {
-  if (failed) return doom(c, CloseCause::kPeerRst);
+  if (failed) return fail(c, take_error(c.fd));
   if (sample(c) == TCP_CLOSE) doom(c, CloseCause::kPeerFin);
 }
 

@@ -6,6 +6,7 @@
 //   client blocks [ADDRESS]     connects in a thread that waits for it
 //   client fails ERROR          waits until what was started, or stood, fails with that errno
 //   WHO sends BYTES             WHO reads BYTES             WHO ends    reads the end of the stream
+//   WHO says HEX                sends those very bytes
 //   client floods               sends until nobody takes any more; `server drains` reads it
 //   client pumps BYTES [MS]     the server reads along, a piece every MS milliseconds
 //   WHO shuts                   sends a FIN
@@ -191,6 +192,18 @@ void sends(Fate& /*fate*/, Side& side, const Arguments& arguments) {
   }
 }
 
+void says(Fate& /*fate*/, Side& side, const Arguments& arguments) {
+  const std::string& hex = arguments.at(0);
+  std::string text;
+  for (std::size_t i = 0; i + 1 < hex.size(); i += 2) {
+    text += static_cast<char>(std::stoi(hex.substr(i, 2), nullptr, 16));
+  }
+  for (const Fd& fd : side.sockets) {
+    if (::send(fd.get(), text.data(), text.size(), MSG_NOSIGNAL) < 0) die("send");
+    side.sent += text.size();
+  }
+}
+
 void reads(Fate& /*fate*/, Side& side, const Arguments& arguments) {
   for (const Fd& fd : side.sockets) {
     if (receive_bytes(fd, bytes(arguments)) != bytes(arguments)) die("the stream ended early");
@@ -277,6 +290,7 @@ const std::map<std::string_view, Verb>& verbs() {
       {"blocks", blocks},
       {"fails", fails},
       {"sends", sends},
+      {"says", says},
       {"reads", reads},
       {"floods", floods},
       {"drains", drains},
