@@ -187,17 +187,18 @@ export class Lab {
     return finished(this.load(network, mode, options));
   }
 
-  // The agent as uid 65534 without capabilities, or as whoever runs the test; answering.
+  // The agent as uid 65534 without capabilities, or as whoever runs the test; answering. `within`: a command
+  // that starts it, before it has lost its privileges.
   async agent(
     network: Network,
-    { flags = [] as string[], unprivileged = true, descriptors = 0 } = {},
+    { flags = [] as string[], unprivileged = true, descriptors = 0, within = [] as string[] } = {},
   ): Promise<Agent> {
     const program = join(this.dir, "tcpvitals"); // a place that everyone may execute from
     copyFileSync(join(kBuild, "tcpvitals"), program);
     // A session of its own, as a service has one: the scheduler shares the CPUs between sessions first, and
     // must not count the agent with the load.
     const limit = descriptors > 0 ? ["prlimit", `--nofile=${descriptors}`] : [];
-    const prefix = [...network.prefix, "setsid", ...limit, ...(unprivileged ? kUnprivileged : [])];
+    const prefix = [...network.prefix, "setsid", ...within, ...limit, ...(unprivileged ? kUnprivileged : [])];
     const child = this.start([...prefix, program, ...flags]);
     const agent = new Agent(child, network);
     await eventually(5, () => {
