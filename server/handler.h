@@ -41,7 +41,8 @@ class Stream {
 
   // Our end of the stream, after what waits. The connection is closed when the peer's end came too.
   void finish();
-  // Closes at once, with a reset: the peer must not take what it has for the whole stream.
+  // Closes at once, with a reset: the peer must not take what it has for the whole stream. In
+  // on_close() only the reset is still to be had.
   void abort(CloseCause cause = CloseCause::kHandler);
 
   // Nothing is read until resume().

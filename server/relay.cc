@@ -71,8 +71,8 @@ void Relay::on_end(Stream stream) {
   if (auto& other = Pair::of(stream).other(stream)) other->finish();
 }
 
-// What ends one of them in disorder ends the other: its peer must not take half a stream for a
-// whole one.
+// What ends one of them in disorder ends both with a reset: neither peer must take half a stream
+// for a whole one.
 void Relay::on_close(Stream stream, CloseCause cause) {
   if (stream.context() == nullptr) return;
   Pair& pair = Pair::of(stream);
@@ -83,9 +83,12 @@ void Relay::on_close(Stream stream, CloseCause cause) {
   } else {
     pair.client.reset();
   }
+  const bool in_order = cause == CloseCause::kPeerFin || cause == CloseCause::kUnacknowledged ||
+                        cause == CloseCause::kDrain;
+  if (!in_order) stream.abort();
   if (!other) {
     delete &pair;
-  } else if (cause != CloseCause::kPeerFin && cause != CloseCause::kUnacknowledged) {
+  } else if (!in_order) {
     other->abort(stream.is_outbound() ? CloseCause::kBackend : CloseCause::kHandler);
   }
 }

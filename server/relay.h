@@ -1,7 +1,9 @@
 // Relay: carries each connection's bytes to a backend and back (layer 4).
 //
 // Each direction flows at the pace of its receiver, ends by itself (half-close), and holds at most
-// max_output_bytes. A client whose backend cannot be reached is closed with cause `backend`.
+// max_output_bytes. A client whose backend cannot be reached is closed with cause `backend`. What
+// does not end in order, by a reset, a deadline or the end of the server, is reset on both sides:
+// nobody takes a part for the whole.
 #pragma once
 
 #include "server/handler.h"

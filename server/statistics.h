@@ -35,6 +35,7 @@ enum class CloseCause : std::uint8_t {
   kWriteStall,        // Deadlines::write_stall
   kLifetime,          // Deadlines::lifetime
   kTlsError,
+  kTruncated,   // TLS: the peer ended without close_notify; a TCP end alone may be anybody's
   kProxyError,  // no PROXY header, or one that is not understood
   kDenied,      // the client that a PROXY header named may not connect, or too many handshakes
   kBackend,     // a relay's backend cannot be reached, or ended in disorder
@@ -43,12 +44,12 @@ enum class CloseCause : std::uint8_t {
   kDrain,       // the server drained it
   kShutdown,    // the server stopped
 };
-inline constexpr std::array<std::string_view, 18> kCloseCauses{
+inline constexpr std::array<std::string_view, 19> kCloseCauses{
     "peer_fin",       "unacknowledged", "peer_rst",          "user_timeout",
     "keepalive_dead", "idle_timeout",   "handshake_timeout", "proxy_timeout",
-    "write_stall",    "lifetime",       "tls_error",         "proxy_error",
-    "denied",         "backend",        "handler",           "error",
-    "drain",          "shutdown"};
+    "write_stall",    "lifetime",       "tls_error",         "truncated",
+    "proxy_error",    "denied",         "backend",           "handler",
+    "error",          "drain",          "shutdown"};
 
 // Why a connection was refused before anything was read of it, or before its handshake; the values
 // of label `reason`, and of `why` in the audit log.

@@ -192,7 +192,8 @@ TlsStep Worker::read_tls(Connection& c, std::span<char> room) {
       break;
     case TlsStep::kTruncated:
       c.vitals.peer_fin = true;
-      [[fallthrough]];
+      doom(c, CloseCause::kTruncated);
+      break;
     case TlsStep::kEnd:
       end_of_stream(c);
       break;
@@ -451,7 +452,6 @@ std::uint8_t Worker::sample(Connection& c) {
 
 void Worker::close(Connection& c, CloseCause cause) {
   if (!c.outbound) sample(c);
-  if (c.reset) reset_on_close(c.fd);
   release(c, cause);
 }
 
@@ -475,6 +475,8 @@ void Worker::release(Connection& c, CloseCause cause) {
     if (c.counted) port.listener.peer_limits().leave(c.client().address);
   }
   if (c.handled || c.outbound) handler_of(c).on_close(Stream(*this, c), cause);
+  // What waits will not be sent: without a reset what was would look whole.
+  if (c.reset || c.output) reset_on_close(c.fd);
   wheel_.clear(c.slot);
   if (!c.outbound) port.listener.give_back();
   slab_.release(c);

@@ -211,6 +211,63 @@ TEST_CASE("a relay resets its client when the backend is not there, or breaks of
   CHECK(closed(at_backend, CloseCause::kPeerRst) == 1);
 }
 
+TEST_CASE("a relay that ends a connection itself resets both sides") {
+  struct Row {
+    const char* what;
+    CloseCause cause;
+    void (*set)(ListenerOptions&);
+  };
+  const Row rows[] = {
+      {"idle", CloseCause::kIdleTimeout, [](auto& l) { l.deadlines.idle = 1s; }},
+      {"lifetime", CloseCause::kLifetime, [](auto& l) { l.deadlines.lifetime = 1s; }},
+      {"stop", CloseCause::kShutdown, [](auto&) {}},
+  };
+  for (const Row& row : rows) {
+    CAPTURE(row.what);
+    auto backend = start_one({.name = "echo"});
+    ListenerOptions listener{.name = "relay", .handler = HandlerKind::kRelay};
+    listener.backend = backend->endpoint();
+    row.set(listener);
+    auto relay = start_one(listener);
+    Client client = Client::to(relay->endpoint());
+    CHECK(client.echoes("hello"));
+    if (row.cause == CloseCause::kShutdown) relay->stop();
+    CHECK_FALSE(client.at_end());
+    CHECK(closed_when_idle(*relay, row.cause) == 1);
+    CHECK(closed_when_idle(*backend, CloseCause::kPeerRst) == 1);
+  }
+}
+
+TEST_CASE("a relay that drains hands on all that a client sent before its end") {
+  Endpoint somewhere{*parse_ip_address("127.0.0.1"), 0};
+  SocketAddress address(somewhere);
+  const Fd listening(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  REQUIRE(::bind(listening.get(), address.get(), address.length) == 0);
+  REQUIRE(::listen(listening.get(), 1) == 0);
+  ListenerOptions listener{.name = "relay", .handler = HandlerKind::kRelay};
+  listener.backend = local_endpoint(listening);
+  auto relay = start_one(listener);
+  Client client = Client::to(relay->endpoint());
+  const Fd backend(::accept(listening.get(), nullptr, nullptr));
+  CHECK_FALSE(relay->drain(Clock::now() + 300ms));
+  const std::string sent = pattern(1 << 20);  // more than the backend's socket takes unread
+  CHECK(client.send(sent));
+  client.end_stream();
+  ::shutdown(backend.get(), SHUT_WR);
+  CHECK(client.at_end());
+  client.close();
+  CHECK(closed_when_idle(*relay, CloseCause::kDrain) == 1);
+  std::string received;
+  std::string piece(1 << 20, '\0');
+  ssize_t n;
+  while ((n = ::recv(backend.get(), piece.data(), piece.size(), 0)) > 0) {
+    received.append(piece, 0, static_cast<std::size_t>(n));
+  }
+  CHECK(n == 0);  // the end, not a reset
+  CHECK((received == sent));
+  CHECK(relay->drain(Clock::now() + 10s));
+}
+
 TEST_CASE("a relay tells its backend who the client is") {
   Audited audited;
   ListenerOptions behind{.name = "behind"};
@@ -523,6 +580,73 @@ TEST_CASE("TLS: small and large messages, orderly ends, and a line in the audit 
   }
   CHECK(closed_when_idle(*server, CloseCause::kTlsError) == 1);
   CHECK(statistics(*server).handshakes[static_cast<std::size_t>(TlsOutcome::kProtocol)] == 1);
+}
+
+TEST_CASE("TLS: a stream that may be cut short has a cause of its own") {
+  TlsFiles files;
+  for (const HandlerKind handler : {HandlerKind::kEcho, HandlerKind::kDiscard}) {
+    auto server = start_one({.name = "secure", .handler = handler, .tls = files.options});
+    TlsPeer peer(server->endpoint());
+    REQUIRE(peer.handshake());
+    peer.socket.end_stream();  // without close_notify
+    CHECK(closed_when_idle(*server, CloseCause::kTruncated) == 1);
+  }
+}
+
+namespace {
+
+// Reads to the end; whether that was in order.
+class Reader final : public Handler {
+ public:
+  explicit Reader(std::atomic<int>& ends) : ends_(ends) {}
+  void on_data(Stream stream, std::string_view bytes) override {
+    if (bytes == "break off") stream.abort();
+  }
+  void on_end(Stream stream) override {
+    ++ends_;
+    stream.finish();
+  }
+
+ private:
+  std::atomic<int>& ends_;
+};
+
+}  // namespace
+
+TEST_CASE("TLS: a relay hands on an end in order, and anything else as a reset") {
+  std::atomic<int> ends{0};
+  ListenerOptions reader{.name = "reader", .handler = HandlerKind::kOwn};
+  reader.make_handler = [&] { return std::make_unique<Reader>(ends); };
+  auto backend = start_one(reader);
+  TlsFiles files;
+  ListenerOptions listener{.name = "relay", .handler = HandlerKind::kRelay, .tls = files.options};
+  listener.backend = backend->endpoint();
+  auto relay = start_one(listener);
+  const auto ask = [&](const char* bytes) {
+    auto peer = std::make_unique<TlsPeer>(relay->endpoint());
+    REQUIRE(peer->handshake());
+    peer->tls.write(bytes);
+    peer->socket.send(peer->tls.take());
+    return peer;
+  };
+
+  auto whole = ask("whole");
+  whole->tls.notify();
+  whole->socket.send(whole->tls.take());
+  whole->socket.end_stream();
+  CHECK(closed_when_idle(*relay, CloseCause::kPeerFin) == 1);
+  CHECK(closed_when_idle(*backend, CloseCause::kPeerFin) == 1);
+  CHECK(ends == 1);
+
+  auto cut = ask("cut");
+  cut->socket.end_stream();
+  CHECK(closed_when_idle(*relay, CloseCause::kTruncated) == 1);
+  CHECK(closed_when_idle(*backend, CloseCause::kPeerRst) == 1);
+  CHECK(ends == 1);
+
+  auto broken = ask("break off");
+  CHECK_FALSE(broken->socket.at_end());  // but a reset, and no close_notify before it
+  CHECK(closed_when_idle(*relay, CloseCause::kBackend) == 1);
 }
 
 TEST_CASE("TLS: handshakes at once are bounded, and a place comes free") {
