@@ -27,7 +27,7 @@
 namespace tcpvitals {
 
 struct AuditOpen {
-  std::uint64_t id = 0;  // of the connection: its close has the same, and no other connection
+  std::uint64_t id = 0;  // of the connection, see Stream::id(): its close has the same
   std::string_view listener;
   Endpoint peer;                // the client
   Endpoint local;               // what it connected to

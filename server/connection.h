@@ -46,7 +46,7 @@ enum class Phase : std::uint8_t {
 
 struct Connection {
   ConnectionVitals vitals;
-  std::uint64_t id = 0;             // monotonic over the whole server; 0: outbound
+  std::uint64_t id = 0;             // rises over the whole server, see Stream::id(); 0: outbound
   std::uint64_t read_bytes = 0;     // by the handler: TLS and PROXY are not in it
   std::uint64_t written_bytes = 0;  // likewise
   TimePoint opened;

@@ -53,7 +53,9 @@ class Stream {
 
   std::size_t pending() const;  // bytes that wait
 
-  std::uint64_t id() const;         // unique in the server
+  // Unique, over restarts too if the clock is not set back: ids count up from the time at which the
+  // server started, in microseconds since 1970.
+  std::uint64_t id() const;
   Endpoint peer() const;            // the client, by the PROXY header if there was one
   Endpoint local() const;           // what it connected to, likewise
   std::string tls_subject() const;  // of the client's certificate; empty: none was shown

@@ -3,6 +3,7 @@
 #include <sys/resource.h>
 
 #include <algorithm>
+#include <chrono>
 #include <limits>
 #include <string>
 #include <thread>
@@ -15,6 +16,14 @@ namespace {
 
 constexpr rlim_t kMostConnections = 1 << 20;
 constexpr auto kDrainLook = std::chrono::milliseconds(5);
+
+// The time, in microseconds, so that no process gives an id of an earlier one anew: connections are
+// accepted far slower than that. Exact as a double, as JSON readers have it, for two centuries.
+std::uint64_t first_connection_id() {
+  const auto now = std::chrono::system_clock::now().time_since_epoch();
+  return static_cast<std::uint64_t>(
+      std::chrono::duration_cast<std::chrono::microseconds>(now).count());
+}
 
 std::uint32_t descriptors_for_connections(rlim_t reserved) {
   rlimit limit{};
@@ -51,6 +60,7 @@ Server::~Server() { stop(); }
 Result<void> Server::open(std::vector<PassedSocket> passed) {
   const std::uint32_t descriptors = descriptors_for_connections(options_.reserved_descriptors);
   const std::uint32_t essential = options_.reserved_descriptors / 2;
+  shared_.next_connection_id = first_connection_id();
   shared_.descriptors.fill(descriptors);
   shared_.reserve.fill(essential);
   shared_.audit = options_.audit;

@@ -60,7 +60,7 @@ class DescriptorPool {
 
 // What all workers of a server share. Thread-safe.
 struct ServerShared {
-  std::atomic<std::uint64_t> next_connection_id{1};
+  std::atomic<std::uint64_t> next_connection_id;
   DescriptorPool descriptors;
   DescriptorPool reserve;  // of the essential listeners
   AuditLog* audit = nullptr;

@@ -1,8 +1,9 @@
 // Restart by SIGUSR2: a new process takes the listening sockets over, the old one drains. Nobody who connects
-// meanwhile is refused, reset or left without an answer.
+// meanwhile is refused, reset or left without an answer, and the audit log has every connection once.
 
 import assert from "node:assert/strict";
-import { existsSync, readFileSync } from "node:fs";
+import { chmodSync, existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 
@@ -26,10 +27,35 @@ async function restart(pid: number, n: number, said: () => string): Promise<numb
   });
 }
 
+// How many connections; each has one open and one close, whichever process wrote them.
+function assertAudited(log: string): number {
+  const open = new Set<number>();
+  const closed = new Set<number>();
+  for (const text of readFileSync(log, "utf8").trim().split("\n")) {
+    const { event, id } = JSON.parse(text) as { event: string; id: number };
+    if (event === "open") {
+      assert.ok(!open.has(id) && !closed.has(id), `a second time: ${text}`);
+      open.add(id);
+    } else {
+      assert.equal(event, "close");
+      assert.ok(open.delete(id), `never opened: ${text}`);
+      closed.add(id);
+    }
+  }
+  assert.equal(open.size, 0, "never closed");
+  return closed.size;
+}
+
 test("20 restarts under load: nobody is refused, reset or left without an answer", async (t) => {
   const lab = new Lab(t);
   const network = await lab.network();
-  const agent = await lab.agent(network);
+  const directory = join(lab.dir, "log");
+  mkdirSync(directory);
+  chmodSync(directory, 0o777); // the agent is nobody
+  const audit = join(directory, "audit.jsonl");
+  const config = join(lab.dir, "tcpvitals.yml");
+  writeFileSync(config, `server: { audit: { file: ${audit} } }\n`);
+  const agent = await lab.agent(network, { flags: [`--config.file=${config}`] });
   const calls = lab.load(network, "calls", { port: 10078, up: 64, connections: 4, sources: 50, rate: 1000 });
   await calls.ready();
   // Scrapes too, one after the other: a line for each that fails, and one for each that does not.
@@ -56,4 +82,7 @@ test("20 restarts under load: nobody is refused, reset or left without an answer
 
   process.kill(pid, "SIGTERM");
   await eventually(10, () => assert.equal(running(pid), false));
+  const audited = assertAudited(audit);
+  assert.ok(audited >= answered!);
+  t.diagnostic(`${audited} connections in the audit log`);
 });

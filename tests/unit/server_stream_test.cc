@@ -734,6 +734,24 @@ TEST_CASE("a server goes on with another's sockets, and nobody in their queues i
   for (int i = 0; i < 20; ++i) CHECK(Client::to(endpoint).echoes("again"));
 }
 
+TEST_CASE("audit: ids rise from one server to the next, and a JSON reader keeps them exact") {
+  Audited audited;
+  constexpr int kServers = 3;
+  for (int i = 0; i < kServers; ++i) {
+    auto server = start_one({.name = "echo"}, audited.log.get());
+    for (int n = 0; n < 10; ++n) CHECK(Client::to(server->endpoint()).echoes("hello"));
+  }
+  std::uint64_t last = 0;
+  const auto opens = audited.lines("open");
+  CHECK(opens.size() == 10 * kServers);
+  for (const Json& open : opens) {
+    const std::uint64_t id = open["id"];
+    CHECK(id > last);
+    CHECK(id < std::uint64_t{1} << 53);
+    last = id;
+  }
+}
+
 TEST_CASE("audit: an open and a close for each connection, in that order, ids unique") {
   Audited audited;
   auto server = start_one({.name = "echo"}, audited.log.get());
