@@ -97,8 +97,12 @@ bool Lifecycle::restart() {
 bool Lifecycle::wait_unless_hurried(TimePoint deadline) const {
   for (;;) {
     const int signal = next_signal(deadline);
-    if (signal == SIGTERM || signal == SIGINT) return false;
-    if (Clock::now() >= deadline) return true;
+    if (signal == SIGTERM || signal == SIGINT) {
+      log_info("not waiting any longer", {{"signal", ::strsignal(signal)}});
+      return false;
+    }
+    if (signal != 0) log_warn("signal ignored: stopping", {{"signal", ::strsignal(signal)}});
+    if (signal == 0 && Clock::now() >= deadline) return true;
   }
 }
 

@@ -16,8 +16,10 @@ namespace tcpvitals {
 
 // What happens between SIGTERM and the end.
 struct DrainOptions {
-  std::chrono::seconds wait{0};      // not ready, but still accepting: for who balances load
-  std::chrono::seconds timeout{30};  // for connections to end by themselves
+  std::chrono::seconds wait{0};  // not ready, but still accepting: for who balances load
+  // For connections to end by themselves. Kubernetes kills 30 s after SIGTERM and systemd after 90:
+  // that leaves time for the last lines of the audit log.
+  std::chrono::seconds timeout{20};
 };
 
 struct ServerConfig {

@@ -120,7 +120,7 @@ TEST_CASE("what is the server's own") {
   CHECK(nothing.audit.path.empty());
   CHECK(nothing.audit.buffer_bytes == AuditOptions{}.buffer_bytes);
   CHECK(nothing.drain.wait == 0s);
-  CHECK(nothing.drain.timeout == 30s);
+  CHECK(nothing.drain.timeout == 20s);
   const ServerConfig all = good(
       "server: {workers: 3, audit: {file: /a.log, buffer: 131072}, drain: {wait: 5s, timeout: "
       "off}}");
