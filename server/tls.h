@@ -136,7 +136,8 @@ struct TlsFailure {
   std::string text;
 };
 
-// The server's side of one connection, on a nonblocking socket that it does not own. One thread.
+// The server's side of one connection, on a nonblocking socket that it does not own. It belongs to
+// the thread that made it.
 // A call takes a few records of input at most, whatever the peer sends: for level-triggered
 // polling. Never raises SIGPIPE. Memory: 14 KB while idle; while data is on its way up to 34 KB
 // more.
