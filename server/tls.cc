@@ -222,8 +222,8 @@ const BIO_METHOD* socket_method() {
   return method;
 }
 
-// One for all sessions of a thread, which begin each call with telling it their socket: between calls
-// it keeps nothing, and one each would be 200 bytes.
+// One for all sessions of a thread, which begin each call with telling it their socket: between
+// calls it keeps nothing, and one each would be 200 bytes.
 BIO* thread_bio() {
   thread_local BioPtr bio;
   if (!bio) {
