@@ -1,5 +1,6 @@
 #include "server/listener.h"
 
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sys/socket.h>
@@ -71,6 +72,12 @@ Result<Fd> open_socket(SocketAddress& address, const ListenerOptions& options, b
   return fd;
 }
 
+Result<Fd> share(const Fd& socket) {
+  Fd fd(::fcntl(socket.get(), F_DUPFD_CLOEXEC, 0));
+  if (!fd.valid()) return errno_error("dup", errno);
+  return fd;
+}
+
 std::optional<AccessList> proxies_of(const ListenerOptions& options) {
   if (options.proxy_from.empty()) return std::nullopt;
   return AccessList(options.proxy_from, {});
@@ -87,10 +94,15 @@ Result<ListenerSockets> open_listener(const ListenerOptions& options, unsigned w
   for (const Fd& fd : listener.sockets) {
     if (auto set = set_options(fd, options); !set) return in_context(std::move(set.error()));
   }
+  // Beside a socket that is passed none is opened: another user's cannot be joined on its port, and
+  // what waits in the queue of one of our own would be reset when we end and whoever passed it goes
+  // on.
+  const std::size_t given = listener.sockets.size();
   SocketAddress address(options.endpoint);
-  if (!listener.sockets.empty()) address = SocketAddress(local_endpoint(listener.sockets[0]));
-  while (listener.sockets.size() < workers) {
-    auto fd = open_socket(address, options, listener.sockets.empty());
+  if (given > 0) address = SocketAddress(local_endpoint(listener.sockets[0]));
+  for (std::size_t i = given; i < workers; ++i) {
+    auto fd =
+        given > 0 ? share(listener.sockets[i % given]) : open_socket(address, options, i == 0);
     if (!fd) return in_context(std::move(fd.error()));
     listener.sockets.push_back(std::move(*fd));
   }

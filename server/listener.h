@@ -18,7 +18,7 @@
 
 namespace tcpvitals {
 
-// One socket per worker, all on the same endpoint; the kernel spreads connections over them.
+// One for each worker, all on the same endpoint; the kernel spreads connections over them.
 struct ListenerSockets {
   Endpoint endpoint;  // with the port that was chosen
   std::vector<Fd> sockets;
@@ -26,7 +26,7 @@ struct ListenerSockets {
 
 // Fails if the endpoint is in use, by another process of the same user and program too, and by the
 // option's name if a socket option is refused. `passed` sockets, which listen already, are
-// used as they are; more are opened if there are fewer than workers.
+// used as they are; workers share them if there are fewer.
 Result<ListenerSockets> open_listener(const ListenerOptions& options, unsigned workers,
                                       std::vector<Fd> passed = {});
 

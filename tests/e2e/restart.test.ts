@@ -2,17 +2,12 @@
 // meanwhile is refused, reset or left without an answer, and the audit log has every connection once.
 
 import assert from "node:assert/strict";
-import { chmodSync, existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { chmodSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 
-import { eventually, finished, kMetrics, Lab } from "./harness.js";
-
-const running = (pid: number): boolean => {
-  // A process that has ended and that nobody waits for still has a directory.
-  return existsSync(`/proc/${pid}`) && !/^State:\tZ/m.test(readFileSync(`/proc/${pid}/status`, "utf8"));
-};
+import { eventually, finished, kMetrics, Lab, running } from "./harness.js";
 
 const count = (text: string, part: string): number => text.split(part).length - 1;
 

@@ -734,6 +734,26 @@ TEST_CASE("a server goes on with another's sockets, and nobody in their queues i
   for (int i = 0; i < 20; ++i) CHECK(Client::to(endpoint).echoes("again"));
 }
 
+TEST_CASE(
+    "a socket that a service manager opened is shared by all workers, and no other is opened") {
+  SocketAddress any(Endpoint{*parse_ip_address("127.0.0.1"), 0});
+  Fd opened(::socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+  REQUIRE(::bind(opened.get(), any.get(), any.length) == 0);
+  REQUIRE(::listen(opened.get(), 100) == 0);
+  const Endpoint endpoint = local_endpoint(opened);
+  const Fd kept(::fcntl(opened.get(), F_DUPFD_CLOEXEC, 0));
+  std::vector<PassedSocket> passed;
+  passed.push_back({"echo", std::move(opened)});
+  ListenerOptions listener{.name = "echo", .endpoint = endpoint};
+  auto server = Server::start({.listeners = {listener}, .workers = 3}, std::move(passed));
+  REQUIRE_MESSAGE(server.ok(), server.error().message);
+  CHECK((*server)->listening_sockets().size() == 3);
+  for (int i = 0; i < 30; ++i) CHECK(Client::to(endpoint).echoes("hello"));
+  server->reset();
+  Client queued = Client::to(endpoint);  // in the queue that the service manager holds
+  CHECK(Fd(::accept(kept.get(), nullptr, nullptr)).valid());
+}
+
 TEST_CASE("audit: ids rise from one server to the next, and a JSON reader keeps them exact") {
   Audited audited;
   constexpr int kServers = 3;
