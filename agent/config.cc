@@ -263,7 +263,12 @@ Result<Config> parse_config(std::string_view text, std::string_view file_name,
 Result<Config> read_config(const std::string& path, const ConfigFlags& flags) {
   auto text = read_file(path);
   if (!text) return std::move(text.error());
-  return parse_config(*text, path, flags);
+  auto config = parse_config(*text, path, flags);
+  if (!config) return config;
+  if (auto loaded = check_certificates(config->server); !loaded) {
+    return Error{path + ":" + loaded.error().message};
+  }
+  return config;
 }
 
 std::string summary(const Config& config) {

@@ -72,7 +72,8 @@ Config default_config(const ConfigFlags& flags);
 Result<Config> parse_config(std::string_view text, std::string_view file_name,
                             const ConfigFlags& flags = {});
 
-// `path` must be a regular file, or lead to one.
+// `path` must be a regular file, or lead to one. Loads the certificates that it names too, to say
+// what is wrong with them.
 Result<Config> read_config(const std::string& path, const ConfigFlags& flags = {});
 
 // For people, on one line: "3 peer names, 2 port names, grouped by direction, port, peer".

@@ -61,7 +61,7 @@ int Lifecycle::next_signal(TimePoint deadline) const {
 
 void Lifecycle::tick() {
   if (parts_.server.tls_changed()) {
-    const auto loaded = parts_.server.reload_tls();
+    const auto loaded = parts_.server.renew_tls();
     log_failure("certificates not reloaded", loaded);
     if (loaded) log_info("certificates reloaded");
   }

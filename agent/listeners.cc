@@ -7,7 +7,6 @@
 #include <utility>
 
 #include "server/socket_address.h"
-#include "server/tls.h"
 
 namespace tcpvitals {
 namespace {
@@ -75,19 +74,6 @@ void keep_wanted(std::vector<PassedSocket>& sockets,
       return l.name == socket.name && is_at(l, address);
     });
   });
-}
-
-Result<void> check_certificates(const ServerConfig& config) {
-  const auto check = [](const TlsOptions& tls, const std::string& path) -> Result<void> {
-    if (!tls.enabled()) return {};
-    auto loaded = TlsContext::load(tls);
-    if (loaded) return {};
-    return std::move(loaded.error()).in(path + ".tls");
-  };
-  for (const ListenerOptions& listener : config.listeners) {
-    if (auto ok = check(listener.tls, "server.listeners." + listener.name); !ok) return ok;
-  }
-  return check(config.web.tls, "server.web");
 }
 
 }  // namespace tcpvitals

@@ -27,7 +27,4 @@ Result<void> assign(std::vector<PassedSocket>& sockets,
 // elsewhere.
 void keep_wanted(std::vector<PassedSocket>& sockets, const std::vector<ListenerOptions>& listeners);
 
-// Loads each listener's certificate, to say what is wrong with it.
-Result<void> check_certificates(const ServerConfig& config);
-
 }  // namespace tcpvitals

@@ -9,6 +9,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <exception>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -107,6 +108,36 @@ Result<std::unique_ptr<AuditLog>> open_audit(const ServerConfig& config) {
   return AuditLog::open(config.audit);
 }
 
+// What a reload puts in force. Commits are copied, as functions are; what they carry is not.
+std::vector<Reloader::Prepare> reload_parts(
+    const ServerConfig& in_force, Server& server, AuditLog* audit,
+    std::function<Result<void>(const Config&)> reconfigure) {
+  using Prepared = Result<Reloader::Commit>;
+  const auto unchanged = [&in_force](const Config& config) -> Prepared {
+    if (config.server == in_force) return Reloader::Commit();
+    return Error{fmt::format("server: changed, which needs a restart: kill -USR2 {}", ::getpid())};
+  };
+  const auto certificates = [&server](const Config&) -> Prepared {
+    auto loaded = server.load_tls();
+    if (!loaded) return std::move(loaded.error());
+    return Reloader::Commit([&server, loaded = std::move(*loaded)] { server.use_tls(loaded); });
+  };
+  const auto audit_file = [audit](const Config& config) -> Prepared {
+    if (audit == nullptr) return Reloader::Commit();
+    auto file = AuditFile::open(config.server.audit.path);
+    if (!file) return std::move(file.error()).in("server.audit.file");
+    return Reloader::Commit([audit, file = std::make_shared<AuditFile>(std::move(*file))] {
+      audit->go_on_in(std::move(*file));
+    });
+  };
+  const auto connections = [reconfigure =
+                                std::move(reconfigure)](const Config& config) -> Prepared {
+    if (auto done = reconfigure(config); !done) return std::move(done.error());
+    return Reloader::Commit();
+  };
+  return {unchanged, certificates, audit_file, connections};
+}
+
 // Says where everything listens; the address of the first listener that is not for the metrics.
 std::string log_listeners(const std::vector<ListenerOptions>& listeners, const Server& server,
                           const std::string& metrics_path) {
@@ -169,21 +200,14 @@ int run(const Options& options, const Config& config) {
   if (*audit && options.audit_metrics) {
     collectors->all.push_back(std::make_unique<AuditCollector>(**audit));
   }
-  Reloader reloader(options.config_file, options.config_flags, [&](const Config& changed) {
-    if (!(changed.server == config.server)) {
-      return Result<void>(
-          Error{fmt::format("server: changed, which needs a restart: kill -USR2 {}", ::getpid())});
-    }
-    if (auto loaded = server->reload_tls(); !loaded) return loaded;
-    if (*audit) {
-      if (auto reopened = (*audit)->reopen(); !reopened) return reopened;
-    }
-    ConnectionsCollector* const connections = collectors->connections;
-    if (connections == nullptr) return Result<void>();
-    return connections->reconfigure(
-        with_own_port(changed.connections, inner.port, options.web_addresses),
-        Clock::now() + kReload);
-  });
+  Reloader reloader(options.config_file, options.config_flags,
+                    reload_parts(config.server, *server, audit->get(), [&](const Config& changed) {
+                      ConnectionsCollector* const connections = collectors->connections;
+                      if (connections == nullptr) return Result<void>();
+                      return connections->reconfigure(
+                          with_own_port(changed.connections, inner.port, options.web_addresses),
+                          Clock::now() + kReload);
+                    }));
   if (!options.config_file.empty() && options.config_metrics) {
     collectors->all.push_back(std::make_unique<ConfigCollector>(reloader));
   }
@@ -229,9 +253,6 @@ int main(int argc, char** argv) {
                             ? default_config(options.config_flags)
                             : read_config(options.config_file, options.config_flags);
     if (!config) return refuse(config.error().message);
-    if (auto loaded = check_certificates(config->server); !loaded) {
-      return refuse(options.config_file + ": " + loaded.error().message);
-    }
     if (!options.check_config) return run(options, *config);
     fmt::print("{}: ok: {}\n", options.config_file, summary(*config));
     return 0;

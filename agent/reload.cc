@@ -25,8 +25,8 @@ constexpr const MetricDesc& kReloads = kMetrics[2];
 
 }  // namespace
 
-Reloader::Reloader(std::string file, ConfigFlags flags, Apply apply)
-    : file_(std::move(file)), flags_(std::move(flags)), apply_(std::move(apply)) {
+Reloader::Reloader(std::string file, ConfigFlags flags, std::vector<Prepare> parts)
+    : file_(std::move(file)), flags_(std::move(flags)), parts_(std::move(parts)) {
   status_.last_success = std::chrono::system_clock::now();
 }
 
@@ -34,8 +34,16 @@ Result<void> Reloader::read_and_apply() {
   if (file_.empty()) return Error{"started without --config.file: nothing to read again"};
   const auto config = read_config(file_, flags_);
   if (!config) return Error(config.error());
-  auto applied = apply_(*config);
-  return applied ? applied : std::move(applied.error()).in(file_);
+  std::vector<Commit> commits;
+  for (const Prepare& prepare : parts_) {
+    auto commit = prepare(*config);
+    if (!commit) return std::move(commit.error()).in(file_);
+    commits.push_back(std::move(*commit));
+  }
+  for (const Commit& commit : commits) {
+    if (commit) commit();
+  }
+  return {};
 }
 
 Result<void> Reloader::reload() {

@@ -7,6 +7,7 @@
 #include <functional>
 #include <mutex>
 #include <string>
+#include <vector>
 
 #include "agent/config.h"
 #include "base/result.h"
@@ -17,8 +18,12 @@ namespace tcpvitals {
 // Made when the configuration has been read and put in force for the first time.
 class Reloader {
  public:
-  // Puts a configuration in force, or fails and changes nothing. Called by one thread at a time.
-  using Apply = std::function<Result<void>(const Config&)>;
+  // A part of what a reload does, in two steps: Prepare changes nothing and may fail, the Commit
+  // that it returns cannot; it may be empty. Of the last part Prepare may do it all: nothing can
+  // fail after it.
+  // Called by one thread at a time.
+  using Commit = std::function<void()>;
+  using Prepare = std::function<Result<Commit>(const Config&)>;
 
   struct Status {
     bool last_successful = true;  // the first time counts
@@ -28,7 +33,7 @@ class Reloader {
   };
 
   // `file` may be empty: the agent runs by defaults and flags, and every reload fails.
-  Reloader(std::string file, ConfigFlags flags, Apply apply);
+  Reloader(std::string file, ConfigFlags flags, std::vector<Prepare> parts);
 
   // Any thread; one after the other. The file is read anew, the flags stand above it as before. Of
   // an error, which is logged, nothing is in force: what was goes on.
@@ -41,7 +46,7 @@ class Reloader {
 
   const std::string file_;
   const ConfigFlags flags_;
-  const Apply apply_;
+  const std::vector<Prepare> parts_;
   std::mutex reloading_;
   mutable std::mutex mutex_;  // guards status_, never held for long
   Status status_;

@@ -2,11 +2,14 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <map>
 #include <optional>
 #include <span>
 #include <utility>
+
+#include "server/tls.h"
 
 namespace tcpvitals {
 namespace {
@@ -247,6 +250,17 @@ Result<void> read_proxy_protocol(const ConfigField& field, std::vector<IpPrefix>
   return {};
 }
 
+void note_tls(const ConfigField& listener, const TlsOptions& options, ServerConfig& out) {
+  if (!options.enabled()) return;
+  const ConfigField tls = value_of(listener, "tls");
+  TlsSource& source = out.tls.emplace_back(TlsSource{options, {}});
+  for (const auto& [key, file] : {std::pair{"certificate", &TlsOptions::certificate_file},
+                                  std::pair{"key", &TlsOptions::key_file},
+                                  std::pair{"client_ca", &TlsOptions::client_ca_file}}) {
+    source.places.emplace_back(file, value_of(tls, key).error("").message);
+  }
+}
+
 // The first four say where a listener stands and leads: not for those that serve the metrics.
 constexpr std::size_t kPlaceKeys = 4;
 constexpr ConfigKey<ListenerOptions> kListenerKeys[] = {
@@ -311,10 +325,13 @@ constexpr ConfigKey<ListenerOptions> kListenerKeys[] = {
     {"audit", [](const ConfigField& f, ListenerOptions& l) { return read_flag(f, l.audit); }},
 };
 
-Result<void> read_web(const ConfigField& field, ListenerOptions& out) {
+Result<void> read_web(const ConfigField& field, ServerConfig& out) {
   const auto keys = std::span(kListenerKeys).subspan<kPlaceKeys>();
-  return for_each_row(
-      field, keys, [&](const auto& row, const ConfigField& value) { return row.read(value, out); });
+  auto read = for_each_row(field, keys, [&](const auto& row, const ConfigField& value) {
+    return row.read(value, out.web);
+  });
+  note_tls(field, out.web.tls, out);
+  return read;
 }
 
 // What only the whole listener can tell.
@@ -353,6 +370,7 @@ Result<void> read_listeners(const ConfigField& field, ServerConfig& out) {
           return address.error(fmt::format("a second time: {} has it in line {}",
                                            owner->second.first, owner->second.second));
         }
+        note_tls(value, listener.tls, out);
         out.listeners.push_back(std::move(listener));
         return {};
       });
@@ -386,7 +404,7 @@ Result<void> read_drain(const ConfigField& field, DrainOptions& out) {
 
 constexpr ConfigKey<ServerConfig> kServerKeys[] = {
     {"listeners", read_listeners},
-    {"web", [](const ConfigField& f, ServerConfig& s) { return read_web(f, s.web); }},
+    {"web", read_web},
     {"workers",
      [](const ConfigField& f, ServerConfig& s) { return read_number(f, 1U, 256U, s.workers); }},
     {"audit", read_audit},
@@ -416,6 +434,17 @@ bool is_web_name(std::string_view name) { return name == "web" || name.starts_wi
 Result<void> read_server(const ConfigField& field, ServerConfig& out) {
   if (auto read = read_keys(field, kServerKeys, out); !read) return read;
   write_source(field.node, out.source);
+  return {};
+}
+
+Result<void> check_certificates(const ServerConfig& config) {
+  for (const TlsSource& tls : config.tls) {
+    TlsFault fault;
+    if (TlsContext::load(tls.options, &fault)) continue;
+    const auto place = std::find_if(tls.places.begin(), tls.places.end(),
+                                    [&](const auto& row) { return row.first == fault.file; });
+    return Error{place->second + fault.reason};
+  }
   return {};
 }
 

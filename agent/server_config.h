@@ -5,6 +5,7 @@
 #include <chrono>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "agent/config_field.h"
@@ -22,6 +23,13 @@ struct DrainOptions {
   std::chrono::seconds timeout{20};
 };
 
+// A listener's TLS, and where the file names each of its files, for errors that only show when
+// those are loaded: `7:13: server.web.tls.key: "/x.key": `.
+struct TlsSource {
+  TlsOptions options;
+  std::vector<std::pair<std::string TlsOptions::*, std::string>> places;
+};
+
 struct ServerConfig {
   ServerConfig();
 
@@ -30,6 +38,7 @@ struct ServerConfig {
   unsigned workers = 0;  // 0: one per core this process may use
   AuditOptions audit;    // without a path: no audit log
   DrainOptions drain;
+  std::vector<TlsSource> tls;
   std::string source;  // this part of the file, without its comments and layout
 
   // Whether they came from the same text.
@@ -38,6 +47,9 @@ struct ServerConfig {
 
 // Pure: no file is opened, no address bound.
 Result<void> read_server(const ConfigField& field, ServerConfig& out);
+
+// Loads the files of each listener's TLS. The error is of the form of those of read_server().
+Result<void> check_certificates(const ServerConfig& config);
 
 // Listeners of that name are not in the file: `web`, `web-2`, ... serve the metrics.
 bool is_web_name(std::string_view name);

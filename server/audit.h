@@ -56,9 +56,9 @@ class AuditLog {
   void write(const AuditClose& close);
   void write(const AuditDeny& deny);
 
-  // Opens the path anew, after a rotation moved the file: lines that no one has begun to write go
-  // there. On failure all goes on in the old file.
-  Result<void> reopen();
+  // Goes on in that file, which is the path opened anew after a rotation moved the old one: lines
+  // that no one has begun to write go there.
+  void go_on_in(AuditFile file);
 
   // Waits until what was written before this call is in the file, gap records included. False: not
   // by `deadline`.
@@ -95,7 +95,7 @@ class AuditLog {
   std::condition_variable done_;
   Buffer waiting_;
   AuditGap lost_;        // after what waits; none may wait behind them
-  AuditFile next_file_;  // valid after reopen()
+  AuditFile next_file_;  // valid after go_on_in()
   AuditStatistics statistics_;
   std::uint64_t turn_ = 0;       // the writer takes what waits, counted
   std::uint64_t done_turn_ = 0;  // and has written it

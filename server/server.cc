@@ -98,13 +98,31 @@ Result<void> Server::open(std::vector<PassedSocket> passed) {
   return {};
 }
 
-Result<void> Server::reload_tls() {
-  Result<void> first;
+Result<Server::LoadedTls> Server::load_tls() {
+  LoadedTls all;
   for (const auto& listener : listeners_) {
     if (listener->tls() == nullptr) continue;
-    auto reloaded = listener->tls()->reload();
-    if (reloaded || !first) continue;
-    first = std::move(reloaded.error()).in("listener " + listener->options().name);
+    auto loaded = listener->tls()->load();
+    if (!loaded) return std::move(loaded.error()).in("listener " + listener->options().name);
+    all.emplace_back(listener->tls(), std::move(*loaded));
+  }
+  return all;
+}
+
+void Server::use_tls(LoadedTls loaded) {
+  for (auto& [store, files] : loaded) store->use(std::move(files));
+}
+
+Result<void> Server::renew_tls() {
+  Result<void> first;
+  for (const auto& listener : listeners_) {
+    if (listener->tls() == nullptr || !listener->tls()->changed()) continue;
+    auto loaded = listener->tls()->load();
+    if (loaded) {
+      listener->tls()->use(std::move(*loaded));
+    } else if (first) {
+      first = std::move(loaded.error()).in("listener " + listener->options().name);
+    }
   }
   return first;
 }

@@ -52,11 +52,14 @@ class Server {
   // few microseconds a connection. Snapshots go on to work and have the final counts.
   void stop();
 
-  // Loads every listener's certificate anew; live connections keep theirs. Of an error, which names
-  // the listener and the file, that listener's old certificate stays in use; the others are renewed
-  // all the same. By one thread at a time, as the next.
-  Result<void> reload_tls();
-  // Whether the files of any certificate have changed since they were last read.
+  // Every listener's certificate, loaded anew; live connections keep theirs. The first step changes
+  // nothing and fails by the name of the listener and the file; the second cannot fail.
+  using LoadedTls = std::vector<std::pair<TlsStore*, TlsStore::Loaded>>;
+  Result<LoadedTls> load_tls();
+  void use_tls(LoadedTls loaded);
+  // Both at once for those listeners whose files have changed, each for itself: the first error.
+  Result<void> renew_tls();
+  // Whether there are such.
   bool tls_changed() const;
 
   // The listening sockets with their listeners' names, for a process that takes over: as

@@ -14,6 +14,7 @@
 #include <cerrno>
 #include <cstdio>
 #include <ctime>
+#include <system_error>
 #include <utility>
 
 namespace tcpvitals {
@@ -60,6 +61,8 @@ sys_seconds time_of(const ASN1_TIME* time) {
   return sys_seconds(std::chrono::seconds(::timegm(&tm)));
 }
 
+Error errno_reason() { return {std::generic_category().message(errno)}; }
+
 sys_seconds now_seconds() {
   return std::chrono::floor<std::chrono::seconds>(std::chrono::system_clock::now());
 }
@@ -70,10 +73,10 @@ std::string time_text(sys_seconds time) {
 
 Result<BioPtr> open_file(const std::string& path) {
   struct stat status {};
-  if (::stat(path.c_str(), &status) != 0) return errno_error(path, errno);
-  if (!S_ISREG(status.st_mode)) return Error{path + ": not a regular file"};
+  if (::stat(path.c_str(), &status) != 0) return errno_reason();
+  if (!S_ISREG(status.st_mode)) return Error{"not a regular file"};
   std::FILE* const file = std::fopen(path.c_str(), "re");
-  if (file == nullptr) return errno_error(path, errno);
+  if (file == nullptr) return errno_reason();
   return BioPtr(BIO_new_fp(file, BIO_CLOSE));
 }
 
@@ -96,10 +99,8 @@ Result<std::vector<X509Ptr>> read_certificates(const std::string& path) {
   }
   const bool at_end = ERR_GET_REASON(ERR_peek_last_error()) == PEM_R_NO_START_LINE;
   const std::string reason = take_reason();
-  if (!at_end) {
-    return Error{fmt::format("{}: certificate {}: {}", path, certificates.size() + 1, reason)};
-  }
-  if (certificates.empty()) return Error{path + ": no certificate in PEM form"};
+  if (!at_end) return Error{fmt::format("certificate {}: {}", certificates.size() + 1, reason)};
+  if (certificates.empty()) return Error{"no certificate in PEM form"};
   return certificates;
 }
 
@@ -109,23 +110,22 @@ Result<KeyPtr> read_key(const std::string& path) {
   bool asked = false;
   KeyPtr key(PEM_read_bio_PrivateKey(file->get(), nullptr, refuse_passphrase, &asked));
   ERR_clear_error();
-  if (asked) return Error{path + ": the key is encrypted: a key without a passphrase is needed"};
-  if (!key) return Error{path + ": no private key in PEM form"};
+  if (asked) return Error{"the key is encrypted: a key without a passphrase is needed"};
+  if (!key) return Error{"no private key in PEM form"};
   return key;
 }
 
-Result<void> use_certificates(SSL_CTX* context, const std::string& path,
-                              const std::vector<X509Ptr>& chain) {
+Result<void> use_certificates(SSL_CTX* context, const std::vector<X509Ptr>& chain) {
   const sys_seconds now = now_seconds();
   const auto begin = time_of(X509_get0_notBefore(chain[0].get()));
   const auto end = time_of(X509_get0_notAfter(chain[0].get()));
-  if (now < begin) return Error{path + ": not valid before " + time_text(begin)};
-  if (now > end) return Error{path + ": expired at " + time_text(end)};
+  if (now < begin) return Error{"not valid before " + time_text(begin)};
+  if (now > end) return Error{"expired at " + time_text(end)};
   bool used = SSL_CTX_use_certificate(context, chain[0].get()) == 1;
   for (std::size_t i = 1; used && i < chain.size(); ++i) {
     used = SSL_CTX_add1_chain_cert(context, chain[i].get()) == 1;
   }
-  if (!used) return Error{path + ": " + take_reason()};
+  if (!used) return Error{take_reason()};
   return {};
 }
 
@@ -134,12 +134,9 @@ Result<void> use_key(SSL_CTX* context, const TlsOptions& options, X509* certific
   if (!key) return key.error();
   if (X509_check_private_key(certificate, key->get()) != 1) {
     ERR_clear_error();
-    return Error{fmt::format("{}: not the key of the certificate in {}", options.key_file,
-                             options.certificate_file)};
+    return Error{"not the key of the certificate in " + options.certificate_file};
   }
-  if (SSL_CTX_use_PrivateKey(context, key->get()) != 1) {
-    return Error{options.key_file + ": " + take_reason()};
-  }
+  if (SSL_CTX_use_PrivateKey(context, key->get()) != 1) return Error{take_reason()};
   return {};
 }
 
@@ -151,7 +148,7 @@ Result<void> use_client_authorities(SSL_CTX* context, const TlsOptions& options)
   for (const X509Ptr& authority : *authorities) {
     if (X509_STORE_add_cert(SSL_CTX_get_cert_store(context), authority.get()) != 1 ||
         SSL_CTX_add_client_CA(context, authority.get()) != 1) {
-      return Error{options.client_ca_file + ": " + take_reason()};
+      return Error{take_reason()};
     }
   }
   const bool required = options.client_certificate == ClientCertificate::kRequire;
@@ -273,21 +270,31 @@ TlsOutcome outcome_of(unsigned long error) {
 void TlsFree::operator()(ssl_ctx_st* context) const { SSL_CTX_free(context); }
 void TlsFree::operator()(ssl_st* session) const { SSL_free(session); }
 
-Result<std::shared_ptr<const TlsContext>> TlsContext::load(const TlsOptions& options) {
+Result<std::shared_ptr<const TlsContext>> TlsContext::load(const TlsOptions& options,
+                                                           TlsFault* fault) {
   ERR_clear_error();
   std::shared_ptr<TlsContext> context(new TlsContext);
   context->context_.reset(SSL_CTX_new(TLS_server_method()));
   SSL_CTX* const ssl = context->context_.get();
-  if (ssl == nullptr || !apply_policy(ssl)) return Error{"OpenSSL: " + take_reason()};
-
-  const auto chain = read_certificates(options.certificate_file);
-  if (!chain) return chain.error();
-  X509* const certificate = chain->front().get();
-  if (auto used = use_certificates(ssl, options.certificate_file, *chain); !used) {
-    return std::move(used.error());
+  const auto failed = [&](std::string TlsOptions::*file, const Error& error) {
+    if (fault != nullptr) *fault = {file, error.message};
+    return Error(error).in(options.*file);
+  };
+  if (ssl == nullptr || !apply_policy(ssl)) {
+    return failed(&TlsOptions::certificate_file, {"OpenSSL: " + take_reason()});
   }
-  if (auto used = use_key(ssl, options, certificate); !used) return std::move(used.error());
-  if (auto used = use_client_authorities(ssl, options); !used) return std::move(used.error());
+  const auto chain = read_certificates(options.certificate_file);
+  if (!chain) return failed(&TlsOptions::certificate_file, chain.error());
+  X509* const certificate = chain->front().get();
+  if (const auto used = use_certificates(ssl, *chain); !used) {
+    return failed(&TlsOptions::certificate_file, used.error());
+  }
+  if (const auto used = use_key(ssl, options, certificate); !used) {
+    return failed(&TlsOptions::key_file, used.error());
+  }
+  if (const auto used = use_client_authorities(ssl, options); !used) {
+    return failed(&TlsOptions::client_ca_file, used.error());
+  }
   context->not_after_ = time_of(X509_get0_notAfter(certificate));
   context->subject_ = name_text(X509_get_subject_name(certificate));
   return std::shared_ptr<const TlsContext>(std::move(context));
@@ -310,24 +317,35 @@ std::shared_ptr<const TlsContext> TlsStore::current() const {
 }
 
 // The stamps are taken first: what changes while the files are read is seen as a change.
-Result<void> TlsStore::reload() {
-  stamps_ = stamps();
+Result<TlsStore::Loaded> TlsStore::load() {
+  Loaded loaded{nullptr, stamps()};
   auto context = TlsContext::load(options_);
-  const std::lock_guard lock(mutex_);
-  if (!context) {
-    ++statistics_.reload_failures;
-    statistics_.error = context.error().message;
-    return std::move(context.error());
+  if (context) {
+    loaded.context = std::move(*context);
+    return loaded;
   }
-  current_ = std::move(*context);
+  const std::lock_guard lock(mutex_);
+  stamps_ = std::move(loaded.stamps);
+  ++statistics_.reload_failures;
+  statistics_.error = context.error().message;
+  return std::move(context.error());
+}
+
+void TlsStore::use(Loaded loaded) {
+  const std::lock_guard lock(mutex_);
+  current_ = std::move(loaded.context);
+  stamps_ = std::move(loaded.stamps);
   statistics_.not_after = current_->not_after();
   statistics_.loaded = now_seconds();
   ++statistics_.reloads;
   statistics_.error.clear();
-  return {};
 }
 
-bool TlsStore::changed() const { return stamps() != stamps_; }
+bool TlsStore::changed() const {
+  const std::vector<Stamp> now = stamps();
+  const std::lock_guard lock(mutex_);
+  return now != stamps_;
+}
 
 TlsStoreStatistics TlsStore::statistics() const {
   const std::lock_guard lock(mutex_);

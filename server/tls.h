@@ -30,12 +30,20 @@ struct TlsFree {
   void operator()(ssl_st* session) const;
 };
 
+// Which file cannot be used, by the option that names it, and why.
+struct TlsFault {
+  std::string TlsOptions::*file = &TlsOptions::certificate_file;
+  std::string reason;
+};
+
 // One set of files, loaded and checked. Immutable, any thread; sessions hold what they need of it.
 class TlsContext {
  public:
   // Never asks for a passphrase. The error names the file and what is wrong with it: it cannot be
   // read, is not PEM, has an encrypted key or one that is another certificate's, is expired, ...
-  static Result<std::shared_ptr<const TlsContext>> load(const TlsOptions& options);
+  // `fault`, if given, is told the same.
+  static Result<std::shared_ptr<const TlsContext>> load(const TlsOptions& options,
+                                                        TlsFault* fault = nullptr);
 
   // Of the server's own certificate, the first in its file. Seconds: it may be for 8,000 years.
   std::chrono::sys_seconds not_after() const { return not_after_; }
@@ -58,24 +66,8 @@ struct TlsStoreStatistics {
   std::string error;  // of the last reload; empty: it succeeded, or there was none
 };
 
-// The context that new sessions of one listener begin with. reload() and changed() by one thread at
-// a time, everything else by any.
+// The context that new sessions of one listener begin with. Any thread.
 class TlsStore {
- public:
-  static Result<std::unique_ptr<TlsStore>> open(TlsOptions options);
-
-  std::shared_ptr<const TlsContext> current() const;
-
-  // Loads the files again. Sessions that live keep what they began with; on failure new ones do
-  // too.
-  Result<void> reload();
-
-  // True if a file is not what it was when it was last read, with or without success. One stat()
-  // a file: content, mode, a rename over it and another target of a symbolic link are all seen.
-  bool changed() const;
-
-  TlsStoreStatistics statistics() const;
-
  private:
   struct Stamp {  // of a file; all zero: there is none, or it may not be looked at
     std::uint64_t device = 0;
@@ -86,14 +78,37 @@ class TlsStore {
     bool operator==(const Stamp&) const = default;
   };
 
+ public:
+  // The files as they were read.
+  struct Loaded {
+    std::shared_ptr<const TlsContext> context;
+    std::vector<Stamp> stamps;
+  };
+
+  static Result<std::unique_ptr<TlsStore>> open(TlsOptions options);
+
+  std::shared_ptr<const TlsContext> current() const;
+
+  // Loads the files again, in two steps for whoever has more to do than that: the first changes
+  // nothing, the second cannot fail. Sessions that live keep what they began with.
+  Result<Loaded> load();
+  void use(Loaded loaded);
+
+  // True if a file is not what it was when it was last in use, or refused. One stat() a file:
+  // content, mode, a rename over it and another target of a symbolic link are all seen.
+  bool changed() const;
+
+  TlsStoreStatistics statistics() const;
+
+ private:
   explicit TlsStore(TlsOptions options) : options_(std::move(options)) {}
   std::vector<Stamp> stamps() const;
 
   const TlsOptions options_;
-  std::vector<Stamp> stamps_;  // as they were before the files were last read
 
   mutable std::mutex mutex_;
-  std::shared_ptr<const TlsContext> current_;  // these two under mutex_
+  std::shared_ptr<const TlsContext> current_;  // these three under mutex_
+  std::vector<Stamp> stamps_;                  // from before the files were read
   TlsStoreStatistics statistics_;
 };
 

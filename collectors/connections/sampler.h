@@ -67,9 +67,9 @@ class Sampler {
   Result<std::shared_ptr<const Snapshot>> sample(TimePoint deadline);
 
   // Any thread. Counts by `config` from the next dump on, which begins at once; returns when it
-  // has ended. No counter falls, and those of a group that is still the same go on. Fails, and
-  // changes nothing, if the kernel cannot be told the excludes; fails too if the dump was not
-  // complete by `deadline`: the new configuration then is in force nevertheless.
+  // has ended, or at `deadline`: it is in force then all the same. No counter falls, and those of a
+  // group that is still the same go on. Fails, and changes nothing, if the kernel cannot be told
+  // the excludes, or if one before was not through by `deadline`.
   Result<void> reconfigure(ConnectionsConfig config, TimePoint deadline);
 
   // Any thread. Looks at every connection, one by one: a dump, within the budget.

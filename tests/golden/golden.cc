@@ -198,7 +198,7 @@ int main(int argc, char** argv) {
   if (!collectors) die(collectors.error().message);
   collectors->all.push_back(std::make_unique<ServerFixture>());
   collectors->all.push_back(std::make_unique<AuditFixture>());
-  const Reloader reloader("tcpvitals.yml", {}, [](const Config&) { return Result<void>(); });
+  const Reloader reloader("tcpvitals.yml", {}, {});
   collectors->all.push_back(std::make_unique<ConfigCollector>(reloader));
 
   std::vector<Collector*> pointers;

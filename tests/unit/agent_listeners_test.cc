@@ -114,18 +114,3 @@ TEST_CASE("of a predecessor's sockets only those are kept that are still wanted 
   keep_wanted(sockets, listeners({"--server.listen-address=127.0.0.1:0"}));
   CHECK(sockets.size() == 1);
 }
-
-TEST_CASE("a certificate that cannot be loaded is told with the keys that lead to it") {
-  const auto told = [](const std::string& file) {
-    const auto config = parse_config(file, "t.yml");
-    REQUIRE(config.ok());
-    auto checked = check_certificates(config->server);
-    return checked ? "ok" : checked.error().message;
-  };
-  CHECK(told("") == "ok");
-  const std::string tls = "{tls: {certificate: /nowhere.pem, key: /nowhere.key}";
-  CHECK(told("server: {web: " + tls + "}}").rfind("server.web.tls: ", 0) == 0);
-  const std::string of_listener = told("server: {listeners: {a: " + tls + ", address: ':1'}}}");
-  CHECK(of_listener.rfind("server.listeners.a.tls: ", 0) == 0);
-  CHECK(of_listener.find("/nowhere.") != std::string::npos);
-}

@@ -4,6 +4,7 @@
 
 #include <filesystem>
 #include <fstream>
+#include <optional>
 #include <thread>
 #include <vector>
 
@@ -30,11 +31,11 @@ struct Fixture {
                             ("tcpvitals-reload-test-" + std::to_string(::getpid()) + ".yml"))
                                .string();
   std::vector<Config> applied;
-  Result<void> answer;
-  Reloader reloader{path, {}, [this](const Config& config) {
-                      applied.push_back(config);
-                      return answer;
-                    }};
+  std::optional<Error> error;
+  Reloader reloader{path, {}, {[this](const Config& config) -> Result<Reloader::Commit> {
+                      if (error) return *error;
+                      return Reloader::Commit([this, config] { applied.push_back(config); });
+                    }}};
   ConfigCollector collector{reloader};
 };
 
@@ -56,10 +57,10 @@ TEST_CASE("a reload keeps what the flags say above what the file says") {
   ConfigFlags flags;
   flags.cpu_budget = 0.5;
   Config applied;
-  Reloader reloader(f.path, flags, [&](const Config& config) {
-    applied = config;
-    return Result<void>();
-  });
+  Reloader reloader(f.path, flags, {[&](const Config& config) {
+                      applied = config;
+                      return Result<Reloader::Commit>(Reloader::Commit());
+                    }});
   CHECK(reloader.reload().ok());
   CHECK(applied.connections.cpu_budget == 0.5);
 }
@@ -74,6 +75,27 @@ TEST_CASE("of a broken file nothing is put in force, and the error is handed on"
   CHECK(f.applied.empty());
 }
 
+TEST_CASE("whichever part of a reload fails, no part has changed anything") {
+  constexpr int kParts = 4;
+  const Fixture f;
+  int failing = -1;
+  std::vector<int> done;
+  std::vector<Reloader::Prepare> parts;
+  for (int part = 0; part < kParts; ++part) {
+    parts.emplace_back([&, part](const Config&) -> Result<Reloader::Commit> {
+      if (part == failing) return Error{"part " + std::to_string(part)};
+      return Reloader::Commit([&done, part] { done.push_back(part); });
+    });
+  }
+  Reloader reloader(f.path, {}, parts);
+  for (failing = 0; failing < kParts; ++failing) {
+    CHECK(reloader.reload().error().message == f.path + ": part " + std::to_string(failing));
+    CHECK(done.empty());
+  }
+  CHECK(reloader.reload().ok());
+  CHECK(done == std::vector<int>{0, 1, 2, 3});
+}
+
 TEST_CASE("the metrics tell how the last reload went, and since when its predecessor is in force") {
   Fixture f;
   const Collected at_start = collect(f.collector);
@@ -85,7 +107,7 @@ TEST_CASE("the metrics tell how the last reload went, and since when its predece
   f.write("connections: []");
   CHECK_FALSE(f.reloader.reload().ok());
   f.write("");
-  f.answer = Error{"the kernel said no"};
+  f.error = Error{"the kernel said no"};
   CHECK(f.reloader.reload().error().message == f.path + ": the kernel said no");
   const Collected failed = collect(f.collector);
   CHECK(failed.at(kSuccessful) == 0);
@@ -93,7 +115,7 @@ TEST_CASE("the metrics tell how the last reload went, and since when its predece
   CHECK(failed.at(kSuccesses) == 0);
   CHECK(failed.at(kFailures) == 2);
 
-  f.answer = {};
+  f.error.reset();
   CHECK(f.reloader.reload().ok());
   const Collected good = collect(f.collector);
   CHECK(good.at(kSuccessful) == 1);
@@ -103,10 +125,10 @@ TEST_CASE("the metrics tell how the last reload went, and since when its predece
 }
 
 TEST_CASE("without a file a reload fails and changes nothing") {
-  Reloader reloader("", {}, [](const Config&) {
-    FAIL("applied");
-    return Result<void>();
-  });
+  Reloader reloader("", {}, {[](const Config&) {
+                      FAIL("applied");
+                      return Result<Reloader::Commit>(Reloader::Commit());
+                    }});
   CHECK(reloader.reload().error().message ==
         "started without --config.file: nothing to read again");
 }

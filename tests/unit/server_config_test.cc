@@ -7,8 +7,10 @@
 #include <vector>
 
 #include "agent/config.h"
+#include "tests/unit/tls_testing.h"
 
 using namespace tcpvitals;
+using namespace tcpvitals::testing;
 using namespace std::chrono_literals;
 
 namespace {
@@ -173,4 +175,32 @@ TEST_CASE("lists and maps have an end") {
   for (int i = 0; i < 10'001; ++i) deny += "10.0.0.1, ";
   CHECK(complaint("server: {listeners: {a: {address: ':7', deny: [" + deny + "]}}}") ==
         "t.yml:1:47: server.listeners.a.deny: a list: expected at most 10000 prefixes");
+}
+
+TEST_CASE("a file of TLS that cannot be used is told with its place, key, path and reason") {
+  const Directory directory;
+  const Identity one = make_identity({});
+  const std::string certificate = directory.write("crt", one.certificate);
+  const std::string key = directory.write("key", one.key);
+  const std::string other = directory.write("other", make_identity({}).key);
+  const std::string gone = directory.path("gone");
+  const std::string path = directory.path("t.yml");
+  const auto told = [&](const std::string& listener, const std::string& tls) {
+    directory.write("t.yml", "server:\n  " + listener + "\n      tls: " + tls + "\n");
+    const auto config = read_config(path);
+    return config ? "ok" : config.error().message;
+  };
+  const auto files = [](const std::string& crt, const std::string& k,
+                        const std::string& more = "") {
+    return "{certificate: " + crt + ", key: " + k + more + "}";
+  };
+  CHECK(told("web:", files(certificate, key)) == "ok");
+  CHECK(told("web:", files(gone, key)) ==
+        path + ":3:26: server.web.tls.certificate: \"" + gone + "\": No such file or directory");
+  CHECK(told("listeners:\n    a:\n      address: ':7'", files(certificate, other)) ==
+        path + ":5:" + std::to_string(26 + certificate.size() + 7) +
+            ": server.listeners.a.tls.key: \"" + other + "\": not the key of the certificate in " +
+            certificate);
+  CHECK(told("web:", files(certificate, key, ",\n       client_ca: " + key)) ==
+        path + ":4:19: server.web.tls.client_ca: \"" + key + "\": no certificate in PEM form");
 }

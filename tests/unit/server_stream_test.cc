@@ -672,7 +672,7 @@ TEST_CASE("TLS: a reload changes what new connections see, and no connection") {
   REQUIRE(before.handshake());
   files.directory.write("crt", "nonsense");
   CHECK(server->tls_changed());
-  const auto failed = server->reload_tls();
+  const auto failed = server->renew_tls();
   REQUIRE_FALSE(failed.ok());
   CHECK(failed.error().message.find("listener secure") == 0);
   TlsPeer still(server->endpoint());
@@ -680,7 +680,7 @@ TEST_CASE("TLS: a reload changes what new connections see, and no connection") {
   const Identity next = make_identity({.name = "next.test"});
   files.directory.write("crt", next.certificate);
   files.directory.write("key", next.key);
-  REQUIRE(server->reload_tls().ok());
+  REQUIRE(server->renew_tls().ok());
   CHECK_FALSE(server->tls_changed());
   TlsPeer after(server->endpoint());
   CHECK(after.handshake());
