@@ -1,2 +1,11 @@
-#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
+#define DOCTEST_CONFIG_IMPLEMENT
 #include <doctest/doctest.h>
+
+#include "tests/unit/successor.h"
+
+int main(int argc, char** argv) {
+  if (const char* role = tcpvitals::testing::successor_role()) {
+    return tcpvitals::testing::be_successor(role);
+  }
+  return doctest::Context(argc, argv).run();
+}
