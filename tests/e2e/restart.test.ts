@@ -2,12 +2,12 @@
 // meanwhile is refused, reset or left without an answer, and the audit log has every connection once.
 
 import assert from "node:assert/strict";
-import { chmodSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { chmodSync, copyFileSync, mkdirSync, readFileSync, readlinkSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 
-import { eventually, finished, kMetrics, Lab, running } from "./harness.js";
+import { eventually, finished, kBuild, kMetrics, Lab, running } from "./harness.js";
 
 const count = (text: string, part: string): number => text.split(part).length - 1;
 
@@ -80,4 +80,32 @@ test("20 restarts under load: nobody is refused, reset or left without an answer
   const audited = assertAudited(audit);
   assert.ok(audited >= answered!);
   t.diagnostic(`${audited} connections in the audit log`);
+});
+
+test("a successor that cannot start leaves the old process at work; the program may be replaced", async (t) => {
+  const lab = new Lab(t);
+  const network = await lab.network();
+  const config = join(lab.dir, "tcpvitals.yml");
+  const program = join(lab.dir, "tcpvitals");
+  writeFileSync(config, "");
+  const agent = await lab.agent(network, { flags: [`--config.file=${config}`] });
+  const { pid } = agent.child;
+  const fails = async (reason: RegExp): Promise<void> => {
+    const said = agent.child.stderr.length;
+    agent.child.signal("SIGUSR2");
+    await eventually(10, () => assert.match(agent.child.stderr.slice(said), reason));
+    await lab.runLoad(network, "pingpong", { port: 10078, count: 10, up: 64 });
+    assert.equal(running(pid), true);
+  };
+
+  writeFileSync(config, "server: { workers: none }\n");
+  await fails(/workers.*\n.*msg="not restarted" error="\/.*\/tcpvitals: ended with status 2"/);
+  writeFileSync(config, "");
+  rmSync(program);
+  await fails(/msg="not restarted" error="\/.*\/tcpvitals: could not be executed"/);
+  copyFileSync(join(kBuild, "tcpvitals"), program);
+  const successor = await restart(pid, 1, () => agent.child.stderr);
+  t.after(() => running(successor) && process.kill(successor, "SIGKILL"));
+  await lab.runLoad(network, "pingpong", { port: 10078, count: 10, up: 64 });
+  assert.equal(readlinkSync(`/proc/${successor}/exe`), program); // and not the file that was there before
 });
