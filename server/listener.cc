@@ -122,11 +122,13 @@ ServerListener::ServerListener(ListenerOptions options, Endpoint endpoint, std::
       accept_rate_(options_.accept_rate) {}
 
 ListenerGauges ServerListener::gauges(TimePoint now) const {
-  ListenerGauges gauges{.limit = limit_,
-                        .accept_peak = accept_rate_.peak(now),
-                        .accept_soft_limit_seconds = accept_rate_.soft_limit_seconds(),
-                        .limited_peers = peer_limits_.entries(),
-                        .unlimited_peers = peer_limits_.overflowed()};
+  ListenerGauges gauges{
+      .limit = limit_,
+      .accept_peak = accept_rate_.peak(now),
+      .accept_soft_limit_seconds = accept_rate_.soft_limit_seconds(),
+      .connects = options_.handler == HandlerKind::kRelay || options_.handler == HandlerKind::kOwn,
+      .unlimited_peers = peer_limits_.overflowed()};
+  if (options_.per_peer.limits()) gauges.limited_peers = peer_limits_.entries();
   if (tls_) gauges.tls = tls_->statistics();
   return gauges;
 }

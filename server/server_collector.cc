@@ -99,6 +99,11 @@ std::optional<double> unix_seconds(std::chrono::sys_seconds t) {
   return std::chrono::duration<double>(t.time_since_epoch()).count();
 }
 
+// Where it cannot be, it is absent, never zero.
+std::optional<double> only_if(bool there, std::uint64_t value) {
+  return there ? std::optional(double(value)) : std::nullopt;
+}
+
 constexpr Row<ListenerReport> kListenerRows[] = {
     {of_listener("tcp_server_connections_accepted_total", kCounter, "embedded server",
                  "Connections the embedded server accepted."),
@@ -119,18 +124,26 @@ constexpr Row<ListenerReport> kListenerRows[] = {
      [](Listeners l) { return std::optional(double(l.gauges.accept_soft_limit_seconds)); }},
     {of_listener("tcp_server_limited_peers", kGauge, "embedded server",
                  "Peers that the limits of each peer count now."),
-     kNothing, [](Listeners l) { return std::optional(double(l.gauges.limited_peers)); }},
+     kNothing,
+     [](Listeners l) {
+       return only_if(l.gauges.limited_peers.has_value(), l.gauges.limited_peers.value_or(0));
+     }},
     {of_listener("tcp_server_unlimited_connections_total", kCounter, "embedded server",
                  "Connections that the limits of each peer let through uncounted, for the table of "
                  "peers was full of others with connections."),
-     kNothing, [](Listeners l) { return std::optional(double(l.gauges.unlimited_peers)); }},
+     kNothing,
+     [](Listeners l) {
+       return only_if(l.gauges.limited_peers.has_value(), l.gauges.unlimited_peers);
+     }},
     {of_listener("tcp_server_backend_connections_total", kCounter, "embedded server",
                  "Connections a relay made to its backend."),
-     kNothing, [](Listeners l) { return std::optional(double(l.statistics.backend_connections)); }},
+     kNothing,
+     [](Listeners l) { return only_if(l.gauges.connects, l.statistics.backend_connections); }},
     {of_listener("tcp_server_backend_failures_total", kCounter, "embedded server",
                  "Connections a relay could not make to its backend: refused, unreachable, or not "
                  "answered in time."),
-     kNothing, [](Listeners l) { return std::optional(double(l.statistics.backend_failures)); }},
+     kNothing,
+     [](Listeners l) { return only_if(l.gauges.connects, l.statistics.backend_failures); }},
     {of_listener("tcp_server_tls_certificate_expiry_timestamp_seconds", kGauge, "embedded server",
                  "When the listener's certificate ends to be valid, in Unix time."),
      kNothing,

@@ -135,8 +135,9 @@ struct ListenerGauges {
   std::uint32_t limit = 0;        // connections
   std::uint32_t accept_peak = 0;  // the most in one second of the last minute
   std::uint64_t accept_soft_limit_seconds = 0;
-  std::size_t limited_peers = 0;      // that per_peer limits count now
-  std::uint64_t unlimited_peers = 0;  // admitted uncounted, for there was no room
+  bool connects = false;                     // to a backend: a relay, or a handler of one's own
+  std::optional<std::size_t> limited_peers;  // that per_peer limits count now; absent without
+  std::uint64_t unlimited_peers = 0;         // admitted uncounted, for there was no room
   std::optional<TlsStoreStatistics> tls;
 };
 

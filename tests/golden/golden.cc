@@ -68,7 +68,17 @@ ServerSnapshot server_snapshot() {
   bad.vitals.retransmitted_segments = 15;
   bad.vitals.rtt_us = 31'000;
   bad.vitals.min_rtt_us = 28'500;
-  return {{echo}, {bad}, sizeof(TcpInfo)};
+
+  // And one that has all that a listener may have: TLS, a backend, limits for each peer.
+  ListenerReport door{"web", {.limit = 42, .connects = true, .limited_peers = 2}, {}, {1, 0}};
+  door.gauges.tls = TlsStoreStatistics{.not_after = std::chrono::sys_seconds(1'900'000'000s),
+                                       .loaded = std::chrono::sys_seconds(1'795'000'000s)};
+  door.statistics.accepted = 5;
+  door.statistics.closed[static_cast<std::size_t>(CloseCause::kPeerFin)] = 4;
+  door.statistics.handshakes[static_cast<std::size_t>(TlsOutcome::kOk)] = 5;
+  door.statistics.handshake_time.observe(1'900);
+  door.statistics.backend_connections = 5;
+  return {{echo, door}, {bad}, sizeof(TcpInfo)};
 }
 
 class ServerFixture final : public Collector {

@@ -6,6 +6,8 @@
 #include <set>
 #include <string>
 
+#include "server/listener.h"
+
 using namespace tcpvitals;
 
 namespace {
@@ -85,6 +87,31 @@ TEST_CASE("every cause and every reason is there, zeros included") {
   CHECK(find(families, "tcp_server_tls_certificate_expiry_timestamp_seconds") == nullptr);
 }
 
+TEST_CASE("what a listener cannot have is absent: a backend, limits of each peer") {
+  const char* const of_relays[] = {"tcp_server_backend_connections_total",
+                                   "tcp_server_backend_failures_total"};
+  const char* const of_limits[] = {"tcp_server_limited_peers",
+                                   "tcp_server_unlimited_connections_total"};
+  ServerSnapshot snapshot = sample_snapshot();
+  for (const char* name : of_relays) CHECK(find(emitted(snapshot), name) == nullptr);
+  for (const char* name : of_limits) CHECK(find(emitted(snapshot), name) == nullptr);
+  snapshot.listeners[0].gauges.connects = true;
+  snapshot.listeners[0].gauges.limited_peers = 0;
+  for (const char* name : of_relays) CHECK(find(emitted(snapshot), name) != nullptr);
+  for (const char* name : of_limits) CHECK(find(emitted(snapshot), name) != nullptr);
+}
+
+TEST_CASE("a listener says of itself whether it has a backend and limits of each peer") {
+  ListenerOptions options;
+  const auto gauges = [&] { return ServerListener(options, {}, 1, nullptr).gauges(Clock::now()); };
+  CHECK_FALSE(gauges().connects);
+  CHECK_FALSE(gauges().limited_peers.has_value());
+  options.handler = HandlerKind::kRelay;
+  options.per_peer.max_connections = 1;
+  CHECK(gauges().connects);
+  CHECK(gauges().limited_peers == 0);
+}
+
 TEST_CASE("each worker's share of the connections is told, and the peak of accepts") {
   const auto families = emitted(sample_snapshot());
   const auto* workers = find(families, "tcp_server_worker_connections");
@@ -125,7 +152,10 @@ TEST_CASE("the server collector declares every metric it emits, each once") {
   }
   ServerSnapshot snapshot = sample_snapshot();
   snapshot.connections[0].vitals.min_rtt_us = 5;
-  snapshot.listeners[0].gauges.tls = TlsStoreStatistics{};
+  ListenerGauges& gauges = snapshot.listeners[0].gauges;
+  gauges.tls = TlsStoreStatistics{};
+  gauges.connects = true;
+  gauges.limited_peers = 0;
   const auto families = emitted(snapshot);
   CHECK(families.size() == declared.size());
   for (const auto& family : families) CHECK(declared.count(family.name) == 1);
