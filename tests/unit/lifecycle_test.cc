@@ -84,7 +84,7 @@ struct Agent {
   std::unique_ptr<Server> server;
   Scrape scrape{{}, {}};
   std::unique_ptr<HttpServer> http;
-  Reloader reloader{"", {}, [](const Config&) { return Result<void>(); }};
+  Reloader reloader{"", {}, {}};
 };
 
 }  // namespace
