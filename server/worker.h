@@ -153,7 +153,7 @@ class Worker {
   void resume_ports();
   void close_ports();
   void open(std::size_t index, Fd fd, const Endpoint& peer, bool counted);
-  Connection& add(std::size_t index, Fd fd, const Endpoint& peer);
+  Connection& add(std::size_t index, Fd fd, const Endpoint& peer, Phase first);
   Result<Connection*> connect(Connection& from, const Endpoint& to,
                               const std::function<void(const Endpoint&)>& bound);
 
@@ -168,7 +168,7 @@ class Worker {
   void end_handshake(Connection& c, TlsOutcome outcome);
   void finish_connect(Connection& c);
   void become_open(Connection& c);
-  void read_from(Connection& c);
+  void read_from(Connection& c, bool more_than_data = false);
   void take_bytes(Connection& c, std::span<const char> bytes);
   void end_of_stream(Connection& c);
   TlsStep read_tls(Connection& c, std::span<char> room);
@@ -188,6 +188,7 @@ class Worker {
   void await_final_ack(Connection& c, bool failed);
   std::uint32_t wanted_events(const Connection& c) const;
   void watch(Connection& c);
+  void watch_anew(Connection& c);
   struct Due {
     std::uint32_t tick;  // 0: never
     CloseCause cause;

@@ -160,24 +160,29 @@ void Worker::close_ports() {
 
 void Worker::open(std::size_t index, Fd fd, const Endpoint& peer, bool counted) {
   ++statistics_[index].accepted;
-  Connection& c = add(index, std::move(fd), peer);
+  const ServerListener& listener = ports_[index].listener;
+  const Phase first = listener.proxies() != nullptr ? Phase::kProxyHeader
+                      : listener.tls() != nullptr   ? Phase::kHandshake
+                                                    : Phase::kOpen;
+  Connection& c = add(index, std::move(fd), peer, first);
   c.id = options_.shared.next_connection_id.fetch_add(1, std::memory_order_relaxed);
   c.counted = counted;
-  if (ports_[index].listener.proxies() != nullptr) {
-    begin(c, Phase::kProxyHeader);
+  if (first == Phase::kProxyHeader) {
+    begin(c, first);
   } else {
     begin_stream(c);
   }
 }
 
-Connection& Worker::add(std::size_t index, Fd fd, const Endpoint& peer) {
+Connection& Worker::add(std::size_t index, Fd fd, const Endpoint& peer, Phase first) {
   if (slab_.live() == 0) next_sweep_ = now_ + options_.sweep_interval;
   Connection& c = slab_.acquire(std::move(fd));
   c.listener = static_cast<std::uint16_t>(index);
   c.peer = peer;
   c.opened = now_;
   c.active_tick = tick_;
-  c.events = EPOLLIN;
+  c.phase = first;
+  c.events = wanted_events(c);
   if (!watch_fd(epoll_, EPOLL_CTL_ADD, c.fd.get(), c.events, c.tag())) doom(c, CloseCause::kError);
   return c;
 }
@@ -191,7 +196,7 @@ Result<Connection*> Worker::connect(Connection& from, const Endpoint& to,
     descriptors.give();
     return std::move(fd.error());
   }
-  Connection& c = add(from.listener, std::move(*fd), to);
+  Connection& c = add(from.listener, std::move(*fd), to, Phase::kConnecting);
   c.outbound = true;
   begin(c, Phase::kConnecting);
   return &c;

@@ -20,6 +20,8 @@ constexpr std::size_t kReadBuffer = Worker::kReadBuffer;
 // How long a finished connection is kept for the acknowledgement that makes its counters final.
 constexpr std::chrono::seconds kFinalAckWait(10);
 
+constexpr std::uint32_t kReadEdge = EPOLLIN | EPOLLPRI | EPOLLRDHUP | EPOLLET;
+
 bool try_again(int error) { return error == EAGAIN || error == EINTR; }
 
 // What was sent, a FIN too. Also of a connection that the kernel has ended.
@@ -66,7 +68,7 @@ void Worker::serve(Connection& c, std::uint32_t events) {
   }
   if (c.output && (events & (EPOLLOUT | EPOLLERR | EPOLLHUP)) != 0) flush(c);
   if (c.doomed) return;
-  if (readable(c)) return read_from(c);
+  if (readable(c)) return read_from(c, (events & ~(EPOLLIN | EPOLLOUT)) != 0);
   if ((events & EPOLLERR) != 0) fail(c, take_error(c.fd));
 }
 
@@ -76,10 +78,7 @@ void Worker::serve(Connection& c, std::uint32_t events) {
 void Worker::read_proxy_header(Connection& c, bool peer_ended) {
   const ssize_t n = ::recv(c.fd.get(), read_buffer_.get(), kMaxProxyHeader, MSG_PEEK);
   const int error = errno;
-  if (n < 0 && try_again(error)) {
-    c.events = 0;  // watched anew, for the edge is used up
-    return touch(c);
-  }
+  if (n < 0 && try_again(error)) return watch_anew(c);
   if (n <= 0) {  // a health check that only connects, or is gone before anyone reads what it said
     c.proxied = std::make_unique<ProxiedEnds>(ProxiedEnds{c.peer, local_endpoint(c.fd), true});
     if (n < 0) return fail(c, error);
@@ -167,7 +166,9 @@ void Worker::finish_connect(Connection& c) {
 
 // ---- bytes in ----
 
-void Worker::read_from(Connection& c) {
+// A short read has emptied the socket, unless the kernel said that more than data is there: an end,
+// an error, an urgent mark.
+void Worker::read_from(Connection& c, bool more_than_data) {
   const std::size_t size = std::min<std::size_t>(kReadBuffer, options_of(c).max_output_bytes);
   const std::span room(read_buffer_.get(), size);
   if (c.tls) {
@@ -176,12 +177,17 @@ void Worker::read_from(Connection& c) {
     return;
   }
   const ssize_t n = ::recv(c.fd.get(), room.data(), room.size(), 0);
-  if (n > 0) return take_bytes(c, room.first(static_cast<std::size_t>(n)));
+  if (n > 0) {
+    const auto bytes = static_cast<std::size_t>(n);
+    if (bytes == size || more_than_data) watch_anew(c);
+    return take_bytes(c, room.first(bytes));
+  }
   if (n == 0) {
     c.vitals.peer_fin = true;
     return end_of_stream(c);
   }
-  if (!try_again(errno)) fail(c, errno);
+  if (errno == EINTR) return watch_anew(c);
+  if (errno != EAGAIN) fail(c, errno);
 }
 
 TlsStep Worker::read_tls(Connection& c, std::span<char> room) {
@@ -366,7 +372,9 @@ void Worker::await_final_ack(Connection& c, bool failed) {
 
 // ---- what epoll and the wheel know of it ----
 
-// Where nothing is awaited only changes may wake us: a socket that is shut is always ready.
+// An open connection is told of by the edge: epoll need not look again whether it was emptied. What
+// waits to be written, and what OpenSSL reads, is told of for as long as it is so. Where nothing is
+// awaited only changes may wake us: a socket that is shut is always ready.
 std::uint32_t Worker::wanted_events(const Connection& c) const {
   switch (c.phase) {
     case Phase::kProxyHeader:
@@ -380,8 +388,15 @@ std::uint32_t Worker::wanted_events(const Connection& c) const {
     case Phase::kOpen:
       break;
   }
-  const std::uint32_t wanted = (readable(c) ? EPOLLIN : 0U) | (c.output ? EPOLLOUT : 0U);
-  return wanted != 0 ? wanted : EPOLLET;
+  if (c.output) return EPOLLOUT | (readable(c) ? EPOLLIN : 0U);
+  if (!readable(c)) return EPOLLET;
+  return c.tls ? EPOLLIN : kReadEdge;
+}
+
+// The edge is used up, and there may be more: epoll looks, and tells of it in its turn.
+void Worker::watch_anew(Connection& c) {
+  c.events = 0;
+  touch(c);
 }
 
 // Fails only for want of memory, and then for good: the connection would never be heard of again.

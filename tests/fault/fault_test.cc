@@ -36,10 +36,11 @@ struct CallName {
   std::vector<int> errors;
 };
 
-// While it serves.
+// While it serves. No recv() is short or comes away empty (EAGAIN) that the kernel would not have:
+// it tells so once, and the server believes it.
 const CallName kServing[] = {
     {Call::kAccept, "accept4", {EMFILE, ENOMEM, EINTR, EAGAIN, ECONNABORTED}},
-    {Call::kRecv, "recv", {ECONNRESET, EINTR, EAGAIN, ENOMEM, fault::kShort}},
+    {Call::kRecv, "recv", {ECONNRESET, EINTR, ENOMEM}},
     {Call::kSend, "send", {EPIPE, ECONNRESET, EINTR, EAGAIN, ENOBUFS, fault::kShort}},
     {Call::kEpollCtl, "epoll_ctl", {ENOMEM}},
     {Call::kEpollWait, "epoll_wait", {EINTR}},

@@ -153,6 +153,70 @@ TEST_CASE("a handler of one's own greets, answers, finishes, aborts, and is told
   CHECK(open == 0);
 }
 
+namespace {
+
+// Echoes; a connection that says "hold" keeps the worker until it is let go.
+class Held final : public Handler {
+ public:
+  Held(std::atomic<bool>& holds, std::atomic<bool>& go) : holds_(holds), go_(go) {}
+
+  void on_data(Stream stream, std::string_view bytes) override {
+    stream.write(bytes);
+    if (bytes != "hold") return;
+    holds_ = true;
+    while (!go_) std::this_thread::sleep_for(1ms);
+  }
+
+ private:
+  std::atomic<bool>& holds_;
+  std::atomic<bool>& go_;
+};
+
+}  // namespace
+
+TEST_CASE("what comes before the server looks once is read to its end, whatever it is") {
+  std::atomic<bool> holds{false};
+  std::atomic<bool> go{false};
+  ListenerOptions listener{.name = "held", .handler = HandlerKind::kOwn};
+  listener.max_output_bytes = 4096;
+  listener.make_handler = [&] { return std::make_unique<Held>(holds, go); };
+  auto server = start_one(listener);
+  const auto connected = [&] {
+    Client client = Client::to(server->endpoint());
+    CHECK(client.echoes("hello"));
+    return client;
+  };
+  Client much = connected();
+  Client ended = connected();
+  Client urgent = connected();
+  Client reset = connected();
+  Client holder = connected();
+  CHECK(holder.send("hold"));
+  while (!holds) std::this_thread::sleep_for(1ms);
+
+  const std::string more = pattern(2 * 4096 + 1);  // than the server reads at once
+  CHECK(much.send(more));
+  CHECK(ended.send("last words"));
+  ended.end_stream();
+  CHECK(urgent.send("before"));
+  CHECK(urgent.send_urgent('!'));
+  CHECK(urgent.send("after"));
+  CHECK(reset.send("last words"));
+  reset.reset();
+  go = true;
+
+  CHECK((much.receive(more.size()) == more));
+  CHECK(much.echoes("still there"));
+  CHECK(ended.receive(10) == "last words");
+  CHECK(ended.at_end());
+  CHECK(urgent.receive(11) == "beforeafter");  // the urgent byte is out of band
+  CHECK(urgent.echoes("still there"));
+  const auto s = statistics_when(
+      *server, [](const auto& now) { return closed(now, CloseCause::kPeerRst) == 1; });
+  CHECK(closed(s, CloseCause::kPeerRst) == 1);
+  CHECK(s.live() == 3);
+}
+
 TEST_CASE("a relay carries both directions, each to its own end") {
   RelayTable table;
   auto backend = start_one({.name = "echo"});

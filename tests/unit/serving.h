@@ -101,6 +101,8 @@ class Client {
     return true;
   }
 
+  bool send_urgent(char byte) { return ::send(fd_.get(), &byte, 1, MSG_OOB | MSG_NOSIGNAL) == 1; }
+
   // Up to `most` bytes, fewer only at the end of the stream.
   std::string receive(std::size_t most) {
     std::string bytes(most, '\0');
