@@ -6,6 +6,7 @@
 #include <string>
 #include <utility>
 
+#include "exporter/http.h"
 #include "server/socket_address.h"
 
 namespace tcpvitals {
@@ -42,6 +43,11 @@ std::vector<ListenerOptions> make_listeners(const Options& options, const Server
     web.backend = http;
     web.relay_table = &relays;
     web.essential = true;
+    // As many as HTTP has threads, and half of them for one peer: whoever drips its requests leaves
+    // the other half alone.
+    if (web.max_connections == 0) web.max_connections = http_threads(options.max_requests);
+    std::uint32_t& of_one_peer = web.per_peer.max_connections;
+    if (of_one_peer == 0) of_one_peer = std::max(2U, web.max_connections / 2);
     web.connection_series = false;  // every scrape would bring new ones: of its own connection
   }
   return listeners;

@@ -28,7 +28,6 @@ using namespace std::chrono_literals;
 
 constexpr auto kDefaultTimeout = 10s;
 constexpr auto kMaxTimeout = 120s;
-constexpr unsigned kSpareThreads = 2;  // to say 503, and that we live, while all others scrape
 
 constexpr char kPlain[] = "text/plain; charset=utf-8";
 constexpr char kHtml[] = "text/html; charset=utf-8";
@@ -248,7 +247,7 @@ Result<std::unique_ptr<HttpServer>> HttpServer::start(HttpOptions options) {
 Result<void> HttpServer::listen() {
   if (!options_.listen.address.is_v4()) return Error{"the metrics port speaks IPv4 only"};
   const std::string address = to_string(options_.listen);
-  const std::string threads = std::to_string(options_.max_requests + kSpareThreads);
+  const std::string threads = std::to_string(http_threads(options_.max_requests));
   const std::array settings{"listening_ports",
                             address.c_str(),
                             "num_threads",

@@ -33,6 +33,9 @@ struct HttpOptions {
   bool api_remote = false;     // the API answers other hosts too
 };
 
+// How many requests have a thread: two more, to say 503, and that we live, while all others scrape.
+constexpr unsigned http_threads(unsigned max_requests) { return max_requests + 2; }
+
 // What is served beside the metrics; must outlive the server.
 struct HttpContent {
   ApiSources api;

@@ -21,6 +21,9 @@ Result<void> validate(const ListenerOptions& listener) {
   if (listener.handler == HandlerKind::kOwn && !listener.make_handler) {
     return error("make_handler is empty");
   }
+  if (listener.essential && listener.max_connections == 0) {
+    return error("an essential listener needs max_connections");
+  }
   if (listener.tls.enabled() && listener.tls.key_file.empty()) {
     return error("a certificate needs its key file");
   }

@@ -94,7 +94,8 @@ struct ListenerOptions {
   RelayTable* relay_table = nullptr;       // of a relay: who is told of its connections
   std::function<std::unique_ptr<Handler>()> make_handler;  // kOwn: called once per worker
 
-  // It goes on when the others have taken all the descriptors that they may have.
+  // Descriptors for max_connections are kept for it: it goes on when the others have taken all that
+  // they may have.
   bool essential = false;
 
   std::uint32_t backlog = 4096;               // connections waiting for accept, per worker
@@ -130,8 +131,8 @@ struct ServerOptions {
   // when it closes, whatever this is.
   Clock::duration sweep_interval = std::chrono::seconds(5);
   std::size_t max_connection_series = 20;  // connections with metrics of their own: the worst
-  // Never taken by connections, but that half of them is for the essential listeners.
-  std::uint32_t reserved_descriptors = 128;
+  // Never taken by connections: for files, collectors and the log.
+  std::uint32_t reserved_descriptors = 48;
   AuditLog* audit = nullptr;  // outlives the server; null: none
 };
 

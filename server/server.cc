@@ -25,11 +25,27 @@ std::uint64_t first_connection_id() {
       std::chrono::duration_cast<std::chrono::microseconds>(now).count());
 }
 
-std::uint32_t descriptors_for_connections(rlim_t reserved) {
+struct Descriptors {
+  std::uint32_t essential = 0;  // for connections of essential listeners
+  std::uint32_t others = 0;     // for those of all others
+};
+
+Descriptors share_descriptors(const ServerOptions& options) {
+  // An epoll and an eventfd, and a socket for each listener.
+  rlim_t kept = options.reserved_descriptors + options.workers * (2 + options.listeners.size());
+  Descriptors share;
+  for (const ListenerOptions& listener : options.listeners) {
+    if (!listener.essential) continue;
+    const std::uint32_t each = listener.handler == HandlerKind::kRelay ? 2 : 1;
+    share.essential += listener.max_connections * each;
+    if (listener.relay_table != nullptr) kept += listener.max_connections;  // the backend is here
+  }
+  kept += share.essential;
   rlimit limit{};
   ::getrlimit(RLIMIT_NOFILE, &limit);
   const rlim_t most = std::min(limit.rlim_cur, kMostConnections);
-  return static_cast<std::uint32_t>(most > 2 * reserved ? most - reserved : most / 2);
+  share.others = static_cast<std::uint32_t>(most > 2 * kept ? most - kept : most / 2);
+  return share;
 }
 
 std::vector<Fd> take_by_name(std::vector<PassedSocket>& passed, const std::string& name) {
@@ -58,11 +74,10 @@ Server::Server(ServerOptions options) : options_(std::move(options)) {}
 Server::~Server() { stop(); }
 
 Result<void> Server::open(std::vector<PassedSocket> passed) {
-  const std::uint32_t descriptors = descriptors_for_connections(options_.reserved_descriptors);
-  const std::uint32_t essential = options_.reserved_descriptors / 2;
+  const Descriptors descriptors = share_descriptors(options_);
   shared_.next_connection_id = first_connection_id();
-  shared_.descriptors.fill(descriptors);
-  shared_.reserve.fill(essential);
+  shared_.descriptors.fill(descriptors.others);
+  shared_.reserve.fill(descriptors.essential);
   shared_.audit = options_.audit;
   std::vector<std::vector<Worker::Port>> ports(options_.workers);
   for (const ListenerOptions& options : options_.listeners) {
@@ -76,9 +91,8 @@ Result<void> Server::open(std::vector<PassedSocket> passed) {
     if (!opened) return std::move(opened.error());
     // A listening socket has a TCP_INFO too: its length says what this kernel knows.
     if (const auto info = tcp_info_of(opened->sockets[0].get())) tcp_info_length_ = info->length;
-    const std::uint32_t limit = options.max_connections != 0
-                                    ? options.max_connections
-                                    : (options.essential ? essential : descriptors);
+    const std::uint32_t limit =
+        options.max_connections != 0 ? options.max_connections : descriptors.others;
     const auto& listener = listeners_.emplace_back(
         std::make_unique<ServerListener>(options, opened->endpoint, limit, std::move(tls)));
     for (auto& of_worker : ports) {

@@ -7,12 +7,13 @@
 //   idle      connects and says nothing
 //   greeting  sends the first bytes of a TLS handshake, and no more
 //   drip      sends a PROXY header, a byte a second
+//   request   sends the header of an HTTP request, likewise; without an end
 //   unread    asks for much and reads nothing
 //   random    sends 4 KiB of noise, and again
 //   halfopen  vanishes: the kernel forgets the connection without a word to the peer
-// Of an attack --count connections are open at once, from many addresses; what the server closes is
-// made anew after a second; at most 8,000 a second. Every mode ends after --seconds, and says on
-// one line of JSON what happened.
+// Of an attack --count connections are open at once, from many addresses or --addresses; what the
+// server closes is made anew after a second; at most 8,000 a second. Every mode ends after
+// --seconds, and says on one line of JSON what happened.
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/epoll.h>
@@ -41,6 +42,7 @@ struct Options {
   std::uint64_t port = 0;
   std::uint64_t count = 1;
   std::uint64_t seconds = 10;
+  std::uint64_t addresses = 1 << 16;  // of an attack, at most
 };
 
 Address server(const Options& options) {
@@ -53,8 +55,8 @@ Fd connect_without_waiting(const Options& options, std::uint64_t n) {
   Fd fd = new_socket(to);
   const int on = 1;
   ::setsockopt(fd.get(), IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &on, sizeof on);
-  const Address from =
-      address_of(fmt::format("127.1.{}.{}", n / 256 / 256 % 256, n / 256 % 256), 0);
+  const std::uint64_t host = n / 256 % options.addresses;
+  const Address from = address_of(fmt::format("127.1.{}.{}", host / 256 % 256, host % 256), 0);
   must(::bind(fd.get(), from.get(), from.size), "bind");
   must(::fcntl(fd.get(), F_SETFL, O_NONBLOCK), "fcntl");
   const int small = 4096;
@@ -141,6 +143,11 @@ void greet(Fd& fd, std::uint64_t turn) {
 void drip(Fd& fd, std::uint64_t turn) {
   constexpr std::string_view kHeader = "PROXY TCP4 198.51.100.1 198.51.100.2 40000 443";
   if (turn % 10 == 0) say(fd, kHeader.substr(turn / 10 % kHeader.size(), 1));
+}
+
+void request(Fd& fd, std::uint64_t turn) {
+  if (turn == 0) say(fd, "GET /metrics HTTP/1.1\r\nX-Slow: ");
+  if (turn % 10 == 9) say(fd, "x");
 }
 
 void ask_and_not_read(Fd& fd, std::uint64_t /*turn*/) {
@@ -268,12 +275,15 @@ int main(int argc, char** argv) {
       {"idle", attack_by<stay>},
       {"greeting", attack_by<greet>},
       {"drip", attack_by<drip>},
+      {"request", attack_by<request>},
       {"unread", attack_by<ask_and_not_read>},
       {"random", attack_by<rave>},
       {"halfopen", attack_by<vanish>}};
   Options options;
-  const std::map<std::string_view, std::uint64_t*> numbers{
-      {"--port", &options.port}, {"--count", &options.count}, {"--seconds", &options.seconds}};
+  const std::map<std::string_view, std::uint64_t*> numbers{{"--port", &options.port},
+                                                           {"--count", &options.count},
+                                                           {"--seconds", &options.seconds},
+                                                           {"--addresses", &options.addresses}};
   const auto mode = modes.find(argc > 1 ? argv[1] : "");
   errno = EINVAL;
   if (mode == modes.end()) die("tcp_attack: no such mode");

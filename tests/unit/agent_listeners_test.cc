@@ -76,9 +76,23 @@ TEST_CASE("a web listener leads to the HTTP server, with what the file says of i
   CHECK(list[0].backend == kHttp);
   CHECK(list[0].relay_table != nullptr);
   CHECK(list[0].max_connections == 9);
+  CHECK(list[0].per_peer.max_connections == 4);
   CHECK(list[0].deny.size() == 1);
   CHECK(list[0].deadlines.idle == std::chrono::seconds(130));
   CHECK(validate({.listeners = list}).ok());
+}
+
+TEST_CASE("the web has a connection for each thread of HTTP, and one peer half of them") {
+  const auto web = [](const char* flag, const char* file) {
+    const auto list = listeners({"--server.listen-address=", flag}, file);
+    return std::pair(list[0].max_connections, list[0].per_peer.max_connections);
+  };
+  CHECK(web("--web.max-requests=40", "") == std::pair(42U, 21U));
+  CHECK(web("--web.max-requests=1", "") == std::pair(3U, 2U));
+  CHECK(web("--web.max-requests=40", "server: {web: {per_peer: {connections: 42}}}") ==
+        std::pair(42U, 42U));
+  CHECK(web("--web.max-requests=40", "server: {web: {per_peer: {rate: 5}}}") ==
+        std::pair(42U, 21U));
 }
 
 TEST_CASE("a passed socket is for the listener of its name, else of its address") {
