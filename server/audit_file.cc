@@ -1,6 +1,7 @@
 #include "server/audit_file.h"
 
 #include <fcntl.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -18,6 +19,23 @@ std::optional<off_t> size_of(int fd) {
   return status.st_size;
 }
 
+// Who appends shares it; whoever has it alone knows that no line is under way.
+class Lock {
+ public:
+  Lock(int fd, int operation) : fd_(fd), held_(::flock(fd, operation) == 0) {}
+  ~Lock() {
+    if (held_) ::flock(fd_, LOCK_UN);
+  }
+  Lock(const Lock&) = delete;
+  Lock& operator=(const Lock&) = delete;
+
+  bool held() const { return held_; }
+
+ private:
+  const int fd_;
+  const bool held_;
+};
+
 bool ends_within_a_line(const std::string& path, int fd) {
   const auto size = size_of(fd);
   if (!size || *size == 0) return false;
@@ -33,12 +51,18 @@ Result<AuditFile> AuditFile::open(const std::string& path) {
   Fd fd(::open(path.c_str(), kFlags, 0640));
   if (!fd.valid()) return errno_error("audit log " + path, errno);
   AuditFile file(std::move(fd));
+  const Lock alone(file.fd(), LOCK_EX | LOCK_NB);
   // On failure there is no room: the first line will meet the same.
-  if (ends_within_a_line(path, file.fd())) (void)file.append("\n");
+  if (alone.held() && ends_within_a_line(path, file.fd())) (void)file.write_lines("\n");
   return file;
 }
 
 AuditFile::Written AuditFile::append(std::string_view lines) {
+  const Lock shared(fd_.get(), LOCK_SH);
+  return write_lines(lines);
+}
+
+AuditFile::Written AuditFile::write_lines(std::string_view lines) {
   std::size_t at = std::exchange(begun_, 0);
   int error = 0;
   while (at < lines.size() && error == 0) {

@@ -1,7 +1,8 @@
 // AuditFile: a file that is only appended to, and that holds whole lines whatever goes wrong.
 //
 // One thread at a time; nothing blocks but a disk. May share the file with other processes that
-// append whole lines.
+// append whole lines: by a lock (flock) they know a line that is being written from one that was
+// left unfinished.
 #pragma once
 
 #include <cstddef>
@@ -16,7 +17,7 @@ namespace tcpvitals {
 class AuditFile {
  public:
   // Creates it with mode 0640. Should it end within a line, because a machine went down, that line
-  // is ended. A pipe must have a reader.
+  // is ended; one that somebody is writing is left to him. A pipe must have a reader.
   static Result<AuditFile> open(const std::string& path);
 
   AuditFile() = default;
@@ -35,6 +36,7 @@ class AuditFile {
  private:
   explicit AuditFile(Fd fd) : fd_(std::move(fd)) {}
 
+  Written write_lines(std::string_view lines);
   bool take_back(std::size_t bytes);
 
   Fd fd_;

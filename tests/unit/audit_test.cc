@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
@@ -323,6 +324,24 @@ TEST_CASE("several threads and a rotation lose no audit line and repeat none") {
     const std::uint64_t id = line["id"];
     if (id % kLines != next[id / kLines]++) FAIL("line " << id << " is out of order");
   }
+}
+
+TEST_CASE("a file that is opened anew while another process writes to it has no line too many") {
+  const Directory directory;
+  auto busy = AuditFile::open(directory.file());
+  REQUIRE(busy.ok());
+  constexpr int kBatches = 200;
+  constexpr int kLines = 200;
+  std::string batch;
+  for (int i = 0; i < kLines; ++i) batch += "{\"text\":\"" + std::string(300, 'x') + "\"}\n";
+  std::atomic<bool> done{false};
+  std::thread writes([&] {
+    for (int i = 0; i < kBatches; ++i) busy->append(batch);
+    done = true;
+  });
+  while (!done) CHECK(AuditFile::open(directory.file()).ok());
+  writes.join();
+  CHECK(parse_lines(read_file(directory.file())).size() == kBatches * kLines);
 }
 
 TEST_CASE("after a rotation without anything to write, the log is in the new file") {
