@@ -8,7 +8,6 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
-#include <filesystem>
 #include <fstream>
 #include <map>
 #include <nlohmann/json.hpp>
@@ -18,6 +17,7 @@
 
 #include "server/audit.h"
 #include "server/relay_table.h"
+#include "tests/fixtures/descriptors.h"
 #include "tests/unit/serving.h"
 #include "tests/unit/tls_testing.h"
 
@@ -66,11 +66,6 @@ const CallName kStarting[] = {
     {Call::kEventfd, "eventfd", {EMFILE}},
     {Call::kEpollCtl, "epoll_ctl", {ENOSPC}},
 };
-
-std::size_t open_descriptors() {
-  const std::filesystem::directory_iterator all("/proc/self/fd");
-  return static_cast<std::size_t>(std::distance(begin(all), end(all)));
-}
 
 struct TlsFiles {
   Directory directory;

@@ -21,7 +21,6 @@
 #include <array>
 #include <cstdio>
 #include <cstdlib>
-#include <filesystem>
 #include <map>
 #include <set>
 #include <string>
@@ -33,8 +32,10 @@
 #include "collectors/connections/inet_diag.h"
 #include "collectors/connections/netns.h"
 #include "collectors/snmp.h"
+#include "tests/fixtures/descriptors.h"
 
 using namespace tcpvitals;
+using tcpvitals::testing::open_descriptors;
 using namespace std::chrono_literals;
 
 namespace {
@@ -215,11 +216,6 @@ struct Watch {
   NamespaceWatcher watcher;
   std::map<std::uint64_t, NamespaceChange> open;
 };
-
-std::size_t open_descriptors() {
-  const std::filesystem::directory_iterator all("/proc/self/fd");
-  return static_cast<std::size_t>(std::distance(begin(all), end(all)));
-}
 
 using Labels = std::vector<std::string>;
 

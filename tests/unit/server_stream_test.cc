@@ -17,6 +17,7 @@
 #include "server/handler.h"
 #include "server/relay_table.h"
 #include "tests/unit/serving.h"
+#include "tests/unit/tls_peer.h"
 #include "tests/unit/tls_testing.h"
 
 using namespace tcpvitals;
@@ -574,36 +575,6 @@ TEST_CASE("each deadline closes what is late, with its cause, and spares what is
 }
 
 namespace {
-
-// A TLS client over a blocking socket.
-struct TlsPeer {
-  explicit TlsPeer(const Endpoint& endpoint, const TlsClientOptions& options = {})
-      : socket(Client::to(endpoint)), tls(options) {}
-
-  bool handshake() {
-    bool done = false;
-    while (!(done = tls.handshake()) && exchange()) {
-    }
-    socket.send(tls.take());
-    return done;
-  }
-  bool exchange() {
-    socket.send(tls.take());
-    const std::string bytes = socket.receive_some();
-    tls.give(bytes);
-    return !bytes.empty();
-  }
-  std::string ask(const std::string& bytes) {
-    tls.write(bytes);
-    std::string answer;
-    do answer += tls.read();
-    while (answer.size() < bytes.size() && exchange());
-    return answer;
-  }
-
-  Client socket;
-  TlsClient tls;
-};
 
 struct TlsFiles {
   Directory directory;

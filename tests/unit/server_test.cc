@@ -7,7 +7,6 @@
 
 #include <algorithm>
 #include <cstring>
-#include <filesystem>
 #include <functional>
 #include <set>
 #include <string>
@@ -15,17 +14,13 @@
 
 #include "server/server_collector.h"
 #include "server/worker.h"
+#include "tests/fixtures/descriptors.h"
 #include "tests/unit/serving.h"
 
 using namespace tcpvitals;
 using namespace tcpvitals::testing;
 
 namespace {
-
-std::size_t open_descriptors() {
-  const std::filesystem::directory_iterator fds("/proc/self/fd");
-  return static_cast<std::size_t>(std::distance(begin(fds), end(fds)));
-}
 
 double cpu_seconds() {
   rusage usage{};
