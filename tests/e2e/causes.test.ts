@@ -5,7 +5,7 @@ import { chmodSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import test from "node:test";
 
-import { type Child, eventually, kBuild, Lab } from "./harness.js";
+import { type Child, eventually, kBuild, kSource, Lab } from "./harness.js";
 import type { Network } from "./network.js";
 
 const kCount = 3; // connections of each fate, side by side
@@ -175,6 +175,13 @@ function endsIn(audit: string): Map<string, string[]> {
   return ends;
 }
 
+// The causes that the documentation has.
+function documented(): string[] {
+  const [, section] = readFileSync(join(kSource, "docs/configuration.md"), "utf8").split("### Causes\n");
+  const rows = section!.split("\n### ")[0]!.matchAll(/^\| (`.*?) \|/gm);
+  return [...rows].flatMap(([, names]) => names!.replaceAll("`", "").split(", "));
+}
+
 const expected = ({ cause, errno }: Fate): string[] =>
   new Array<string>(kCount).fill(errno === undefined ? cause : `${cause} ${errno}`);
 
@@ -188,6 +195,11 @@ test("each fate of a connection has its cause, in the audit log and in the metri
   const agent = await lab.agent(network, { flags: [`--config.file=${configure(lab, network, audit)}`] });
   await Promise.all(kFates.map((fate) => lead(lab, network, fate)));
 
+  await t.test("every cause is documented", () => {
+    const page = agent.scrape().samples("tcp_server_connections_closed_total");
+    const causes = page.filter(({ labels }) => labels["listener"] === "ended").map(({ labels }) => labels["cause"]);
+    assert.deepEqual(causes.sort(), documented().sort());
+  });
   const living = kFates.filter((fate) => !fate.atEnd);
   for (const fate of living) {
     await t.test(`${fate.name}: ${fate.cause}`, async () => {
