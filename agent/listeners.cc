@@ -43,11 +43,15 @@ std::vector<ListenerOptions> make_listeners(const Options& options, const Server
     web.backend = http;
     web.relay_table = &relays;
     web.essential = true;
-    // As many as HTTP has threads, and half of them for one peer: whoever drips its requests leaves
-    // the other half alone.
-    if (web.max_connections == 0) web.max_connections = http_threads(options.max_requests);
+    // As many as HTTP has threads, and of those half for one peer, on all addresses together:
+    // whoever drips its requests leaves the other half alone.
+    const unsigned threads = http_threads(options.max_requests);
+    if (web.max_connections == 0) web.max_connections = threads;
     std::uint32_t& of_one_peer = web.per_peer.max_connections;
-    if (of_one_peer == 0) of_one_peer = std::max(2U, web.max_connections / 2);
+    if (of_one_peer == 0) {
+      const auto addresses = static_cast<std::uint32_t>(options.web_addresses.size());
+      of_one_peer = std::max(2U, std::min(web.max_connections, threads / addresses) / 2);
+    }
     web.connection_series = false;  // every scrape would bring new ones: of its own connection
   }
   return listeners;

@@ -89,6 +89,11 @@ TEST_CASE("the web has a connection for each thread of HTTP, and one peer half o
   };
   CHECK(web("--web.max-requests=40", "") == std::pair(42U, 21U));
   CHECK(web("--web.max-requests=1", "") == std::pair(3U, 2U));
+  CHECK(web("--web.max-requests=40", "server: {web: {max_connections: 1000}}") ==
+        std::pair(1000U, 21U));
+  const auto two = listeners({"--web.listen-address=[::1]:1", "--web.listen-address=:2"});
+  CHECK(two[1].max_connections == 42);
+  CHECK(two[1].per_peer.max_connections == 10);
   CHECK(web("--web.max-requests=40", "server: {web: {per_peer: {connections: 42}}}") ==
         std::pair(42U, 42U));
   CHECK(web("--web.max-requests=40", "server: {web: {per_peer: {rate: 5}}}") ==
