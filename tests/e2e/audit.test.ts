@@ -3,8 +3,7 @@
 
 import assert from "node:assert/strict";
 import {
-  chmodSync, closeSync, createReadStream, mkdirSync, openSync, readdirSync, readFileSync, truncateSync,
-  writeFileSync, writeSync,
+  chmodSync, closeSync, createReadStream, mkdirSync, openSync, truncateSync, writeFileSync, writeSync,
 } from "node:fs";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
@@ -185,20 +184,12 @@ test("a full disk: who connects is served, and what is lost is counted in its pl
   t.diagnostic(`${lost} lines lost, in ${gaps} gap records; ${after.opens} connections`);
 });
 
-// Of the thread that writes the log: each write() waits that long before it begins.
-function slowDown(lab: Lab, agent: Agent, ms: number): Child {
-  const tasks = `/proc/${agent.child.pid}/task`;
-  const [thread] = readdirSync(tasks).filter((id) => readFileSync(`${tasks}/${id}/comm`, "utf8") === "audit\n");
-  return lab.start(["strace", "-p", thread!, "-e", "trace=write", "-e", `inject=write:delay_enter=${1000 * ms}`]);
-}
-
 test("a slow disk: nobody waits for it, and what is lost is counted in its place", async (t) => {
   const lab = new Lab(t);
   const network = await lab.network();
   const { log, flag } = configure(lab, { buffer: "131072" });
   const agent = await lab.agent(network, { flags: [flag] });
-  const slow = slowDown(lab, agent, 1000);
-  await eventually(10, () => assert.match(slow.stderr, /attached/));
+  const slow = await lab.delay(agent, "audit", "write", 1);
 
   // 50 clients ask ten times a second each; a loop that waited for the disk would answer each once a second.
   const honest = attack(lab, network, "honest", 50, 4);

@@ -2,7 +2,7 @@
 
 import { spawn, type ChildProcess } from "node:child_process";
 import { once } from "node:events";
-import { chmodSync, copyFileSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { chmodSync, copyFileSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { TestContext } from "node:test";
@@ -214,6 +214,18 @@ export class Lab {
       if (!/^CapEff:\t0+$/m.test(status)) throw new Error("the agent has capabilities");
     }
     return agent;
+  }
+
+  // Holds a thread of the agent, by its name, for so long before each such system call, until strace is stopped.
+  async delay(agent: Agent, thread: string, call: string, seconds: number): Promise<Child> {
+    const tasks = `/proc/${agent.child.pid}/task`;
+    const id = readdirSync(tasks).find((task) => readFileSync(`${tasks}/${task}/comm`, "utf8") === `${thread}\n`)!;
+    const fault = ["-e", `trace=${call}`, "-e", `inject=${call}:delay_enter=${1e6 * seconds}`];
+    const strace = this.start(["strace", "-p", id, ...fault]);
+    await eventually(10, () => {
+      if (!strace.stderr.includes("attached")) throw new Error(`strace: ${strace.stderr}`);
+    });
+    return strace;
   }
 
   // Scrapes the agent of the same network every second, with the rules in `rules` every second.

@@ -5,6 +5,7 @@ import assert from "node:assert/strict";
 import { chmodSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import test, { type TestContext } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
 
 import { type Agent, type Child, eventually, kBuild, kSource, Lab, running } from "./harness.js";
 import type { Network } from "./network.js";
@@ -111,4 +112,21 @@ test("the service manager hears of start, life, reload, restart and end, in this
   process.kill(pid, "SIGTERM");
   await hears(/STOPPING=1$/);
   assert.equal(heard.stdout.match(/STOPPING=1/g)!.length, 1, "the one that was replaced did not stop the service");
+});
+
+test("the watchdog is not fed while a worker does not answer", async (t) => {
+  const lab = new Lab(t);
+  const network = await lab.network();
+  const { heard, environment } = await manager(lab);
+  const agent = await lab.agent(network, { within: environment });
+  const fed = (): number => heard.stdout.match(/WATCHDOG=1/g)?.length ?? 0;
+  await eventually(10, () => assert.ok(fed() > 0));
+
+  const hung = await lab.delay(agent, "server-0", "/^epoll_p?wait$", 60);
+  await eventually(20, () => assert.match(agent.child.stderr, /msg="not alive" error="worker 0 did not answer in time"/));
+  const before = fed();
+  await sleep(3000);
+  assert.equal(fed(), before);
+  await hung.stop("SIGINT");
+  await eventually(10, () => assert.ok(fed() > before + 1));
 });
