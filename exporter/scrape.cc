@@ -2,7 +2,6 @@
 
 #include <fmt/format.h>
 #include <prometheus/check_names.h>
-#include <pthread.h>
 
 #include <algorithm>
 #include <array>
@@ -13,6 +12,7 @@
 #include <utility>
 
 #include "base/log.h"
+#include "base/thread.h"
 
 namespace tcpvitals {
 namespace {
@@ -151,9 +151,7 @@ Scrape::Scrape(std::span<Collector* const> collectors, Options options)
     : options_(std::move(options)) {
   for (Collector* collector : collectors) {
     Worker& worker = *workers_.emplace_back(std::make_unique<Worker>(*collector));
-    worker.thread = std::thread([this, &worker] { work(worker); });
-    const std::string name(collector->name().substr(0, 15));  // the kernel's limit
-    pthread_setname_np(worker.thread.native_handle(), name.c_str());
+    worker.thread = start_thread(std::string(collector->name()), [this, &worker] { work(worker); });
   }
 }
 

@@ -1,8 +1,6 @@
 #include "server/audit.h"
 
 #include <poll.h>
-#include <pthread.h>
-#include <signal.h>
 
 #include <algorithm>
 #include <array>
@@ -11,6 +9,7 @@
 #include <utility>
 
 #include "base/log.h"
+#include "base/thread.h"
 
 namespace tcpvitals {
 namespace {
@@ -49,15 +48,7 @@ AuditLog::AuditLog(AuditOptions options, AuditFile file)
   waiting_.bytes.reset(new char[half_ + kMaxAuditLine]);
   taken_.bytes.reset(new char[half_ + kMaxAuditLine]);
   statistics_.queue_limit_bytes = 2 * half_;
-  // Signals are for the program's own threads; and past a file size limit or a closed pipe an error
-  // is wanted, not SIGXFSZ or SIGPIPE.
-  sigset_t all;
-  sigset_t before;
-  sigfillset(&all);
-  pthread_sigmask(SIG_SETMASK, &all, &before);
-  thread_ = std::thread([this] { run(); });
-  pthread_sigmask(SIG_SETMASK, &before, nullptr);
-  pthread_setname_np(thread_.native_handle(), "audit");
+  thread_ = start_thread("audit", [this] { run(); });
 }
 
 AuditLog::~AuditLog() {

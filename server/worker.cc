@@ -2,8 +2,6 @@
 
 #include <netinet/in.h>
 #include <netinet/tcp.h>
-#include <pthread.h>
-#include <signal.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 
@@ -13,6 +11,8 @@
 #include <cstring>
 #include <limits>
 #include <utility>
+
+#include "base/thread.h"
 
 namespace tcpvitals {
 namespace {
@@ -66,15 +66,7 @@ Worker::~Worker() {
 }
 
 void Worker::start() {
-  // Signals are for the program's own threads.
-  sigset_t all;
-  sigset_t before;
-  sigfillset(&all);
-  pthread_sigmask(SIG_SETMASK, &all, &before);
-  thread_ = std::thread([this] { run(); });
-  pthread_sigmask(SIG_SETMASK, &before, nullptr);
-  pthread_setname_np(thread_.native_handle(),
-                     ("server-" + std::to_string(options_.number)).c_str());
+  thread_ = start_thread("server-" + std::to_string(options_.number), [this] { run(); });
 }
 
 void Worker::join() {

@@ -1,7 +1,6 @@
 #include "collectors/connections/namespaces.h"
 
 #include <fcntl.h>
-#include <pthread.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -12,6 +11,7 @@
 
 #include "base/fd.h"
 #include "base/log.h"
+#include "base/thread.h"
 #include "collectors/connections/netns.h"
 
 namespace tcpvitals {
@@ -89,8 +89,7 @@ NamespaceWatcher::NamespaceWatcher(NamespaceSources& sources, NamespaceOptions o
   own_ = *own;
   ids_ = std::move(*ids);
   look();
-  thread_ = std::thread([this] { run(); });
-  ::pthread_setname_np(thread_.native_handle(), "namespaces");
+  thread_ = start_thread("namespaces", [this] { run(); });
 }
 
 NamespaceWatcher::~NamespaceWatcher() {

@@ -2,7 +2,6 @@
 
 #include <fmt/format.h>
 #include <poll.h>
-#include <pthread.h>
 #include <sys/eventfd.h>
 #include <time.h>
 
@@ -11,6 +10,7 @@
 #include <utility>
 
 #include "base/log.h"
+#include "base/thread.h"
 
 namespace tcpvitals {
 namespace {
@@ -64,8 +64,7 @@ Sampler::Sampler(DiagSockets sockets, SamplerOptions options)
   spaces_.push_back(
       std::make_unique<Space>(*this, kNetnsHost, netns_names_[kNetnsHost],
                               DumpSockets{std::move(sockets.listeners), std::move(sockets.dump)}));
-  thread_ = std::thread([this] { run(); });
-  ::pthread_setname_np(thread_.native_handle(), "sampler");
+  thread_ = start_thread("sampler", [this] { run(); });
 }
 
 Sampler::~Sampler() {
