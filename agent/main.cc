@@ -108,7 +108,7 @@ Result<std::unique_ptr<AuditLog>> open_audit(const ServerConfig& config) {
   return AuditLog::open(config.audit);
 }
 
-// What a reload puts in force. Commits are copied, as functions are; what they carry is not.
+// What a reload puts in force.
 std::vector<Reloader::Prepare> reload_parts(
     const ServerConfig& in_force, Server& server, AuditLog* audit,
     std::function<Result<void>(const Config&)> reconfigure) {
@@ -126,6 +126,7 @@ std::vector<Reloader::Prepare> reload_parts(
     if (audit == nullptr) return Reloader::Commit();
     auto file = AuditFile::open(config.server.audit.path);
     if (!file) return std::move(file.error()).in("server.audit.file");
+    // Shared, for a function may be copied.
     return Reloader::Commit([audit, file = std::make_shared<AuditFile>(std::move(*file))] {
       audit->go_on_in(std::move(*file));
     });

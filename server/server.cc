@@ -123,8 +123,8 @@ Result<Server::LoadedTls> Server::load_tls() {
   return all;
 }
 
-void Server::use_tls(LoadedTls loaded) {
-  for (auto& [store, files] : loaded) store->use(std::move(files));
+void Server::use_tls(const LoadedTls& loaded) {
+  for (const auto& [store, files] : loaded) store->use(files);
 }
 
 Result<void> Server::renew_tls() {

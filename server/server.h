@@ -56,7 +56,7 @@ class Server {
   // nothing and fails by the name of the listener and the file; the second cannot fail.
   using LoadedTls = std::vector<std::pair<TlsStore*, TlsStore::Loaded>>;
   Result<LoadedTls> load_tls();
-  void use_tls(LoadedTls loaded);
+  void use_tls(const LoadedTls& loaded);
   // Both at once for those listeners whose files have changed, each for itself: the first error.
   Result<void> renew_tls();
   // Whether there are such.
