@@ -99,15 +99,15 @@ ServerOptions options_with(const TlsFiles& files, RelayTable& table, AuditLog* a
 struct Lab {
   Lab() {
     ServerOptions options = options_with(files(), table, audit.get());
-    // The relay has to know where its backend listens.
-    Fd reserved(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    // The relay has to know where its backend listens, and nobody may take that port meanwhile.
+    Fd backend(::socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
     SocketAddress any(Endpoint{*parse_ip_address("127.0.0.1"), 0});
-    REQUIRE(set_option(reserved, SOL_SOCKET, SO_REUSEADDR, 1));
-    REQUIRE(::bind(reserved.get(), any.get(), any.length) == 0);
-    const Endpoint backend = local_endpoint(reserved);
-    reserved.reset();
-    options.listeners[2].endpoint = options.listeners[3].backend = backend;
-    auto started = Server::start(std::move(options));
+    REQUIRE(::bind(backend.get(), any.get(), any.length) == 0);
+    REQUIRE(::listen(backend.get(), 16) == 0);
+    options.listeners[3].backend = local_endpoint(backend);
+    std::vector<PassedSocket> passed;
+    passed.push_back({options.listeners[2].name, std::move(backend)});
+    auto started = Server::start(std::move(options), std::move(passed));
     if (!started) FAIL(started.error().message);
     server = std::move(*started);
   }
