@@ -12,7 +12,9 @@
 #include <csignal>
 #include <cstdlib>
 #include <cstring>
+#include <filesystem>
 #include <fstream>
+#include <iterator>
 #include <utility>
 
 namespace tcpvitals::bench {
@@ -113,6 +115,11 @@ std::size_t Child::memory(const std::string& field) const {
     if (line.starts_with(field + ":")) return std::stoul(line.substr(field.size() + 1)) * 1024;
   }
   die(fmt::format("no {} in the status of {}", field, name_));
+}
+
+std::size_t Child::descriptors() const {
+  const std::filesystem::directory_iterator all(fmt::format("/proc/{}/fd", pid_));
+  return static_cast<std::size_t>(std::distance(begin(all), end(all)));
 }
 
 }  // namespace tcpvitals::bench

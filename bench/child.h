@@ -38,6 +38,7 @@ class Child {
 
   // A field of /proc/PID/status in bytes: VmRSS, VmHWM.
   std::size_t memory(const std::string& field) const;
+  std::size_t descriptors() const;
 
  private:
   std::string name_;
