@@ -20,6 +20,7 @@ namespace tcpvitals::bench {
 namespace {
 
 constexpr std::size_t kMessage = 64;
+constexpr std::size_t kBulk = 64 << 10;
 constexpr std::size_t kFromOneAddress = 5000;
 
 sockaddr_in loopback(std::uint32_t host, std::uint16_t port) {
@@ -138,6 +139,34 @@ double churn_round_trips(std::uint16_t port, double seconds) {
     }
   }
   return static_cast<double>(done) / seconds_since(begin);
+}
+
+double send_in_bulk(std::uint16_t port, std::size_t connections, double seconds) {
+  const Fd epoll(::epoll_create1(EPOLL_CLOEXEC));
+  std::vector<Fd> fds;
+  for (std::size_t i = 0; i < connections; ++i) {
+    fds.push_back(must_connect(INADDR_LOOPBACK, port));
+    epoll_event event{};
+    event.events = EPOLLOUT;
+    event.data.u64 = i;
+    ::epoll_ctl(epoll.get(), EPOLL_CTL_ADD, fds[i].get(), &event);
+  }
+  const std::vector<char> bytes(kBulk);
+  std::size_t sent = 0;
+  std::array<epoll_event, 128> events;
+  const TimePoint begin = Clock::now();
+  while (seconds_since(begin) < seconds) {
+    const int n = ::epoll_wait(epoll.get(), events.data(), events.size(), 1000);
+    if (n <= 0) die("nothing is taken on port " + std::to_string(port));
+    for (int k = 0; k < n; ++k) {
+      const std::size_t i = events[static_cast<std::size_t>(k)].data.u64;
+      const ssize_t taken =
+          ::send(fds[i].get(), bytes.data(), bytes.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
+      if (taken < 0 && errno != EAGAIN) die("send to port " + std::to_string(port));
+      if (taken > 0) sent += static_cast<std::size_t>(taken);
+    }
+  }
+  return static_cast<double>(sent) / seconds_since(begin);
 }
 
 std::vector<Fd> hold_idle(std::uint16_t port, std::size_t connections) {

@@ -1,5 +1,5 @@
-// What the echo servers are measured with: round trips over many connections at once, connections
-// that come and go, and ones that only stay.
+// What the servers are measured with: round trips over many connections at once, connections that
+// come and go, ones that send all they can, and ones that only stay.
 #pragma once
 
 #include <cstddef>
@@ -26,6 +26,9 @@ RoundTrips ping_pong(std::uint16_t port, std::size_t connections, double seconds
 // Connections a second that are opened, used for one round trip of 64 bytes and closed, one after
 // the other by each of two threads.
 double churn_round_trips(std::uint16_t port, double seconds);
+
+// Bytes a second that `connections` send at once, as fast as they are taken. One thread.
+double send_in_bulk(std::uint16_t port, std::size_t connections, double seconds);
 
 // Held open and silent until the object ends, at most 19,900 a process: from addresses of their own
 // beyond 127.0.1.0, some thousand each.

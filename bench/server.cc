@@ -23,6 +23,7 @@ constexpr std::size_t kActive = 100;
 constexpr int kRounds = 5;
 constexpr double kSeconds = 0.6;                  // of one measurement
 constexpr std::size_t kMostConnections = 19'900;  // of one process, with 20,000 descriptors
+constexpr std::size_t kBulkConnections = 4;
 constexpr std::size_t kTlsConnections = 3'000;
 
 std::vector<std::string> peer(const std::string& program, std::vector<std::string> arguments) {
@@ -52,19 +53,22 @@ struct Measured {
   std::vector<RoundTrips> rounds{};
 };
 
-double median_of(const Measured& m, double RoundTrips::*what) {
+std::vector<double> values_of(const Measured& m, double RoundTrips::*what) {
   std::vector<double> values;
   for (const RoundTrips& round : m.rounds) values.push_back(round.*what);
+  return values;
+}
+
+double median_of(const Measured& m, double RoundTrips::*what) { return median(values_of(m, what)); }
+
+// The median over the rounds of what it was to what the baseline was in the same round.
+double ratio_of(std::vector<double> values, const std::vector<double>& baseline) {
+  for (std::size_t i = 0; i < values.size(); ++i) values[i] /= baseline[i];
   return median(std::move(values));
 }
 
-// The median over the rounds of what `m` had to what `baseline` had in the same round.
 double ratio_of(const Measured& m, const Measured& baseline, double RoundTrips::*what) {
-  std::vector<double> values;
-  for (std::size_t i = 0; i < m.rounds.size(); ++i) {
-    values.push_back(m.rounds[i].*what / baseline.rounds[i].*what);
-  }
-  return median(std::move(values));
+  return ratio_of(values_of(m, what), values_of(baseline, what));
 }
 
 void measure(std::vector<Measured>& servers) {
@@ -178,57 +182,86 @@ void bench_round_trips(const std::filesystem::path& directory) {
                0.9);
 }
 
+// What the relays stand in front of, and their ports.
+constexpr std::uint16_t kEcho = 21020;
+constexpr std::uint16_t kSink = 21030;
 struct Proxy {
   std::string name;
-  std::uint16_t port;
-  std::string configuration;
-  std::vector<std::string> command;
+  std::uint16_t echo_port;
+  std::uint16_t sink_port;
+  std::string configuration{};
+  std::vector<std::string> command{};
 };
 
 std::string tool(const std::string& path) {
   return std::filesystem::path(program_directory()) / "../tools" / path;
 }
 
-std::vector<Proxy> proxies(const std::filesystem::path& directory, std::uint16_t backend) {
-  const std::string haproxy = directory / "haproxy.cfg";
-  const std::string nginx = directory / "nginx.conf";
-  return {
-      {"haproxy, mode tcp",
-       21022,
-       fmt::format("global\n nbthread 1\n maxconn 1000\ndefaults\n mode tcp\n timeout connect 5s\n"
-                   " timeout client 60s\n timeout server 60s\nlisten echo\n"
-                   " bind 127.0.0.1:21022\n server echo 127.0.0.1:{}\n",
-                   backend),
-       {tool("haproxy/usr/sbin/haproxy"), "-db", "-f", haproxy}},
-      {"nginx, stream",
-       21023,
-       fmt::format("load_module {};\ndaemon off;\nmaster_process off;\npid {}/nginx.pid;\n"
-                   "error_log {}/nginx.log;\nevents {{ worker_connections 1000; }}\n"
-                   "stream {{ server {{ listen 127.0.0.1:21023; proxy_pass 127.0.0.1:{}; }} }}\n",
-                   tool("libnginx-mod-stream/usr/lib/nginx/modules/ngx_stream_module.so"),
-                   directory.string(), directory.string(), backend),
-       {tool("nginx/usr/sbin/nginx"), "-p", directory, "-c", nginx}},
-  };
+Proxy haproxy(const std::filesystem::path& directory) {
+  Proxy proxy{"haproxy, mode tcp", 21022, 21032};
+  proxy.configuration =
+      "global\n nbthread 1\n maxconn 1000\ndefaults\n mode tcp\n timeout connect 5s\n"
+      " timeout client 60s\n timeout server 60s\n";
+  for (const auto& [port, backend] :
+       {std::pair{proxy.echo_port, kEcho}, {proxy.sink_port, kSink}}) {
+    proxy.configuration +=
+        fmt::format("listen to_{1}\n bind 127.0.0.1:{0}\n server s 127.0.0.1:{1}\n", port, backend);
+  }
+  proxy.command = {tool("haproxy/usr/sbin/haproxy"), "-db", "-f", directory / "haproxy.cfg"};
+  return proxy;
+}
+
+Proxy nginx(const std::filesystem::path& directory) {
+  Proxy proxy{"nginx, stream", 21023, 21033};
+  proxy.configuration = fmt::format(
+      "load_module {};\ndaemon off;\nmaster_process off;\npid {}/nginx.pid;\n"
+      "error_log {}/nginx.log;\nevents {{ worker_connections 1000; }}\nstream {{\n",
+      tool("libnginx-mod-stream/usr/lib/nginx/modules/ngx_stream_module.so"), directory.string(),
+      directory.string());
+  for (const auto& [port, backend] :
+       {std::pair{proxy.echo_port, kEcho}, {proxy.sink_port, kSink}}) {
+    proxy.configuration +=
+        fmt::format(" server {{ listen 127.0.0.1:{}; proxy_pass 127.0.0.1:{}; }}\n", port, backend);
+  }
+  proxy.configuration += "}\n";
+  proxy.command = {tool("nginx/usr/sbin/nginx"), "-p", directory, "-c", directory / "nginx.conf"};
+  return proxy;
 }
 
 void bench_relay(const std::filesystem::path& directory) {
   enter_new_network();
-  const Child backend = start_echo("bare", 21020);
-  const Child relay = start_echo("own", 21021, {"relay=21020"});
-  std::vector<Measured> servers{{"embedded server, relay", 21021}};
-  std::vector<Child> others;
-  for (const Proxy& proxy : proxies(directory, 21020)) {
+  std::vector<Child> children;
+  children.push_back(start_echo("bare", kEcho));
+  children.push_back(start_echo("own", kSink, {"discard"}));
+  std::vector<Proxy> proxies{{"embedded server, relay", 21021, 21031}};
+  children.push_back(start_echo("own", 21021, {fmt::format("relay={}", kEcho)}));
+  children.push_back(start_echo("own", 21031, {fmt::format("relay={}", kSink)}));
+  for (Proxy& proxy : std::array{haproxy(directory), nginx(directory)}) {
     if (!std::filesystem::exists(proxy.command[0])) continue;
     std::ofstream(proxy.command.back()) << proxy.configuration;
-    others.emplace_back(proxy.command, Child::Output::kDiscard);
-    wait_for_listener(proxy.port);
-    servers.push_back({proxy.name, proxy.port});
+    children.emplace_back(proxy.command, Child::Output::kDiscard);
+    wait_for_listener(proxy.sink_port);
+    proxies.push_back(std::move(proxy));
   }
+
+  std::vector<Measured> servers;
+  for (const Proxy& proxy : proxies) servers.push_back({proxy.name, proxy.echo_port});
   measure(servers);
   fmt::print("\n{} connections through one thread to a bare loop\n", kActive);
   print(servers);
-  for (std::size_t i = 1; i < servers.size(); ++i) {
-    print_target("round trips/s, relay / " + servers[i].name,
+  std::vector<std::vector<double>> bulk(proxies.size());
+  for (int round = 0; round < kRounds; ++round) {
+    for (std::size_t i = 0; i < proxies.size(); ++i) {
+      bulk[i].push_back(send_in_bulk(proxies[i].sink_port, kBulkConnections, kSeconds));
+    }
+  }
+  fmt::print("\n{} connections that send all they can through one thread{:>10}\n", kBulkConnections,
+             "GB/s");
+  for (std::size_t i = 0; i < proxies.size(); ++i) {
+    fmt::print("{:<50}{:>14.2f}\n", proxies[i].name, median(bulk[i]) / 1e9);
+  }
+  for (std::size_t i = 1; i < proxies.size(); ++i) {
+    print_target("round trips/s, relay / " + proxies[i].name,
                  ratio_of(servers[0], servers[i], &RoundTrips::per_second), Wish::kAtLeast, 1.2);
   }
 }

@@ -3,7 +3,7 @@
 //   poll   poll() over all descriptors, as it was taught for long
 //   bare   epoll and nothing else: no limits, no deadlines, no account of anything
 //   own    the server of this project; flags: audit=FILE, limits, sweep, tls=CERTIFICATE,KEY,
-//          relay=PORT
+//          relay=PORT, discard
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
@@ -126,6 +126,8 @@ void serve_own(std::uint16_t port, const std::vector<std::string_view>& flags) {
     } else if (flag.starts_with("tls=")) {
       listener.tls.certificate_file = value.substr(0, value.find(','));
       listener.tls.key_file = value.substr(value.find(',') + 1);
+    } else if (flag == "discard") {
+      listener.handler = HandlerKind::kDiscard;
     } else if (flag.starts_with("relay=")) {
       listener.handler = HandlerKind::kRelay;
       listener.backend = *parse_endpoint("127.0.0.1:" + value);
