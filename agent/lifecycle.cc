@@ -27,6 +27,7 @@ void log_failure(std::string_view what, const Result<void>& done) {
 
 sigset_t Lifecycle::block_signals() {
   ::signal(SIGPIPE, SIG_IGN);
+  ::signal(SIGXFSZ, SIG_IGN);  // of a log file at its size limit an error will do
   sigset_t signals;
   ::sigemptyset(&signals);
   for (const int signal : {SIGTERM, SIGINT, SIGHUP, SIGUSR2}) ::sigaddset(&signals, signal);

@@ -199,10 +199,13 @@ Result<void> read_deadlines(const ConfigField& field, Deadlines& out) {
     std::string_view key;
     seconds Deadlines::*value;
   };
-  constexpr Row kRows[] = {
-      {"handshake", &Deadlines::handshake}, {"proxy", &Deadlines::proxy_header},
-      {"idle", &Deadlines::idle},           {"write_stall", &Deadlines::write_stall},
-      {"lifetime", &Deadlines::lifetime},   {"connect", &Deadlines::connect}};
+  constexpr Row kRows[] = {{"handshake", &Deadlines::handshake},
+                           {"proxy", &Deadlines::proxy_header},
+                           {"idle", &Deadlines::idle},
+                           {"half_closed", &Deadlines::half_closed},
+                           {"write_stall", &Deadlines::write_stall},
+                           {"lifetime", &Deadlines::lifetime},
+                           {"connect", &Deadlines::connect}};
   return for_each_row(field, kRows, [&](const Row& row, const ConfigField& value) {
     return read_duration_or_off(value, out.*row.value);
   });
@@ -426,8 +429,13 @@ void write_source(const YamlNode& node, std::string& out) {
 
 }  // namespace
 
-// A scrape may take two minutes; then nobody waits any longer.
-ServerConfig::ServerConfig() { web.deadlines.idle = std::chrono::seconds(130); }
+// A scrape may take two minutes; then nobody waits any longer. Who has the answer has no more to
+// say, and who does not take it keeps others from theirs.
+ServerConfig::ServerConfig() {
+  web.deadlines.idle = std::chrono::seconds(130);
+  web.deadlines.half_closed = std::chrono::seconds(5);
+  web.deadlines.write_stall = std::chrono::seconds(10);
+}
 
 bool is_web_name(std::string_view name) { return name == "web" || name.starts_with("web-"); }
 

@@ -36,6 +36,7 @@ struct Deadlines {
   std::chrono::seconds handshake{10};    // TLS
   std::chrono::seconds connect{5};       // relay: to the backend
   std::chrono::seconds idle{0};          // nothing received and nothing sent
+  std::chrono::seconds half_closed{60};  // after our end of the stream: likewise, or the peer's end
   std::chrono::seconds write_stall{60};  // output waits and the peer takes none of it
   std::chrono::seconds lifetime{0};
 

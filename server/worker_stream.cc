@@ -359,6 +359,7 @@ void Worker::settle(Connection& c) {
 
 bool Worker::send_fin(Connection& c) {
   c.finished = true;
+  c.active_tick = tick_;
   if (c.tls) c.tls->shutdown();
   return ::shutdown(c.fd.get(), SHUT_WR) == 0;
 }
@@ -432,7 +433,9 @@ Worker::Due Worker::due(const Connection& c) const {
       break;
     case Phase::kOpen:
       if (c.output) consider(c.write_tick, deadlines.write_stall, CloseCause::kWriteStall);
-      if (!c.outbound) consider(c.active_tick, deadlines.idle, CloseCause::kIdleTimeout);
+      if (c.outbound) break;
+      consider(c.active_tick, deadlines.idle, CloseCause::kIdleTimeout);
+      if (c.finished) consider(c.active_tick, deadlines.half_closed, CloseCause::kIdleTimeout);
       break;
   }
   if (!c.outbound && c.phase != Phase::kFinishing) {

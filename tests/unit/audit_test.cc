@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <csignal>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
@@ -132,10 +133,12 @@ class Pipe {
   Fd fd_;
 };
 
-// A disk that has room for so much in each file, for as long as this lives.
+// A disk that has room for so much in each file, for as long as this lives: stderr too, should it
+// be one.
 class SmallDisk {
  public:
   explicit SmallDisk(std::size_t bytes) {
+    ::signal(SIGXFSZ, SIG_IGN);
     ::getrlimit(RLIMIT_FSIZE, &before_);
     const rlimit limit{bytes, before_.rlim_max};
     CHECK(::setrlimit(RLIMIT_FSIZE, &limit) == 0);

@@ -91,9 +91,9 @@ TEST_CASE("each key of a listener sets its field") {
                  "ipv6_prefix: 48, peers: 1000}")
             .per_peer == PeerLimitOptions{9, 2.5, 5, 24, 48, 1000});
   CHECK(listener("accept_rate: {soft: 10, hard: 20}").accept_rate == AcceptRateOptions{10, 20});
-  CHECK(listener("deadlines: {proxy: 1s, handshake: 2s, connect: 3s, idle: 4s, write_stall: 5s, "
-                 "lifetime: 6s}")
-            .deadlines == Deadlines{1s, 2s, 3s, 4s, 5s, 6s});
+  CHECK(listener("deadlines: {proxy: 1s, handshake: 2s, connect: 3s, idle: 4s, half_closed: 5s, "
+                 "write_stall: 6s, lifetime: 7s}")
+            .deadlines == Deadlines{1s, 2s, 3s, 4s, 5s, 6s, 7s});
   CHECK(listener("deadlines: {write_stall: off}").deadlines.write_stall == 0s);
   CHECK(listener("proxy_protocol: {trusted: 192.0.2.0/24}").proxy_from ==
         prefixes({"192.0.2.0/24"}));

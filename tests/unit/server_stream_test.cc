@@ -500,6 +500,37 @@ TEST_CASE("limits of a peer: at once, in time, and given back") {
   CHECK(statistics(*closed_shop).accepted == 0);
 }
 
+namespace {
+
+class Farewell final : public Handler {
+ public:
+  void on_open(Stream stream) override { stream.finish(); }
+  void on_data(Stream /*stream*/, std::string_view /*bytes*/) override {}
+};
+
+}  // namespace
+
+TEST_CASE("who stays after our end of the stream is let go, unless he goes on sending") {
+  ListenerOptions listener{.name = "farewell", .handler = HandlerKind::kOwn};
+  listener.make_handler = [] { return std::make_unique<Farewell>(); };
+  listener.deadlines.half_closed = 1s;
+  auto server = start_one(listener);
+  Client stays = Client::to(server->endpoint());
+  const TimePoint start = Clock::now();
+  Client talks = Client::to(server->endpoint());
+  CHECK(stays.at_end());
+  CHECK(talks.at_end());
+  for (int i = 0; i < 25; ++i) {
+    CHECK(talks.send("more"));
+    std::this_thread::sleep_for(100ms);
+  }
+  const auto s = statistics(*server);
+  CHECK(closed(s, CloseCause::kIdleTimeout) == 1);
+  CHECK(s.live() == 1);
+  CHECK(closed_when_idle(*server, CloseCause::kIdleTimeout) == 2);
+  CHECK(Clock::now() - start >= 3500ms);
+}
+
 TEST_CASE("each deadline closes what is late, with its cause, and spares what is not") {
   struct Row {
     const char* what;
