@@ -127,12 +127,12 @@ TEST_CASE("a bucket fills with time, up to its burst") {
 }
 
 TEST_CASE("without a burst a bucket holds a second's worth, at least one") {
-  for (const auto& [rate, burst] : {std::pair(0.01, 1), {1.0, 1}, {20.0, 20}, {2.5, 3}}) {
-    CAPTURE(rate);
-    PeerLimits limits({.rate = rate});
+  for (const auto& row : {std::pair(0.01, 1), {1.0, 1}, {20.0, 20}, {2.5, 3}}) {
+    CAPTURE(row.first);
+    PeerLimits limits({.rate = row.first});
     int admitted = 0;
     while (limits.admit(address("::1"), at(0s)) == Verdict::kAdmitted) ++admitted;
-    CHECK(admitted == burst);
+    CHECK(admitted == row.second);
   }
 }
 
