@@ -22,8 +22,8 @@ using namespace tcpvitals::testing;
 
 namespace {
 
-constexpr int kThreads = 4;
-constexpr int kRounds = 60;  // of a thread, one connection of each kind in each
+constexpr std::size_t kThreads = 4;
+constexpr std::size_t kRounds = 60;  // of a thread, one connection of each kind in each
 
 enum Port : std::size_t { kEcho, kSecure, kRelayed, kProxied };
 
@@ -76,7 +76,7 @@ int connect_all(const Server& server, const std::string& bytes) {
   }
   return failures;
 }
-constexpr int kKinds = 8;
+constexpr std::size_t kKinds = 8;
 
 }  // namespace
 
@@ -114,10 +114,10 @@ TEST_CASE("connections of every kind at once, audited to the last one, under rel
       }
     });
     std::vector<std::thread> clients;
-    for (int i = 0; i < kThreads; ++i) {
+    for (std::size_t i = 0; i < kThreads; ++i) {
       clients.emplace_back([&] {
-        for (int n = 0; n < kRounds; ++n) {
-          failures += connect_all(*server, pattern(static_cast<std::size_t>(1 + 100 * n)));
+        for (std::size_t n = 0; n < kRounds; ++n) {
+          failures += connect_all(*server, pattern(1 + 100 * n));
         }
       });
     }
@@ -128,7 +128,7 @@ TEST_CASE("connections of every kind at once, audited to the last one, under rel
     CHECK(server->drain(Clock::now() + 10s));
     server->stop();
 
-    constexpr auto kConnections = static_cast<std::uint64_t>(kThreads * kRounds * kKinds);
+    constexpr std::uint64_t kConnections = kThreads * kRounds * kKinds;
     std::uint64_t accepted = 0;
     std::uint64_t live = 0;
     for (const auto& listener : snapshot(*server).listeners) {
