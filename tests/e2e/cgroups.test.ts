@@ -56,8 +56,10 @@ test("connections are grouped by the short name of their cgroup", async (t) => {
   const page = agent.scrape();
   assert.equal(page.value("tcpvitals_cgroups_limit"), 4);
   assert.equal(page.value("tcpvitals_cgroups_unknown_total"), 0);
-  const names = new Set(page.samples("tcp_connections").map(({ labels }) => labels["cgroup"]));
-  assert.ok(names.has("web.service") && !names.has("unknown") && !names.has("other"), [...names].join());
+  // Of the scrapes' own connections some are only seen in SYN_RECV or TIME_WAIT, where the kernel has no cgroup.
+  const held = page.samples("tcp_connections").filter(({ labels }) => /^750[0-2]$/.test(labels["port"]!));
+  const names = new Set(held.map(({ labels }) => labels["cgroup"]));
+  assert.deepEqual([...names].sort(), ["3f4e8b0a91c2", "late.service", "web.service"]);
 
   const url = `http://127.0.0.1:10077/api/v1/connections?port=${kPort + 1}&top=1000`;
   const { connections } = JSON.parse(network.run(["curl", "-sS", url])) as { connections: { cgroup: string }[] };
