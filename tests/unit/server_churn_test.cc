@@ -108,7 +108,7 @@ TEST_CASE("connections of every kind at once, audited to the last one, under rel
         auto loaded = server->load_tls();
         auto file = AuditFile::open(path);
         if (!server->snapshot(Clock::now() + 10s) || !loaded || !file) ++failures;
-        if (loaded) server->use_tls(std::move(*loaded));
+        if (loaded) server->use_tls(*loaded);
         if (file) audit->go_on_in(std::move(*file));
         std::this_thread::sleep_for(1ms);
       }
