@@ -89,7 +89,7 @@ HttpOptions http_options(const Options& options, const RelayTable& relays) {
 }
 
 HttpContent http_content(const Options& options, ConnectionsCollector* connections, Server& server,
-                         const std::string& server_address, Reloader& reloader) {
+                         Reloader& reloader) {
   HttpContent content;
   if (connections != nullptr) {
     content.api.find_connections = [connections](const ConnectionQuery& query, TimePoint deadline) {
@@ -98,7 +98,7 @@ HttpContent http_content(const Options& options, ConnectionsCollector* connectio
   }
   content.api.read_server = [&server](TimePoint deadline) { return server.snapshot(deadline); };
   if (options.lifecycle) content.reload = [&reloader] { return reloader.reload(); };
-  content.facts = {host_name(), TCPVITALS_VERSION, server_address};
+  content.facts = {host_name(), TCPVITALS_VERSION};
   return content;
 }
 
@@ -139,10 +139,9 @@ std::vector<Reloader::Prepare> reload_parts(
   return {unchanged, certificates, audit_file, connections};
 }
 
-// Says where everything listens; the address of the first listener that is not for the metrics.
-std::string log_listeners(const std::vector<ListenerOptions>& listeners, const Server& server,
-                          const std::string& metrics_path) {
-  std::string first;
+// Says where everything listens.
+void log_listeners(const std::vector<ListenerOptions>& listeners, const Server& server,
+                   const std::string& metrics_path) {
   for (std::size_t i = 0; i < listeners.size(); ++i) {
     const std::string address = to_string(server.endpoint(i));
     if (is_web_name(listeners[i].name)) {
@@ -151,10 +150,8 @@ std::string log_listeners(const std::vector<ListenerOptions>& listeners, const S
       log_info("page", {{"url", url + "/"}});
     } else {
       log_info("listener", {{"name", listeners[i].name}, {"address", address}});
-      if (first.empty()) first = address;
     }
   }
-  return first;
 }
 
 int run(const Options& options, const Config& config) {
@@ -219,11 +216,10 @@ int run(const Options& options, const Config& config) {
   if (!options.config_file.empty()) {
     log_info("configuration", {{"file", options.config_file}, {"has", summary(config)}});
   }
-  const std::string address = log_listeners(listeners, *server, options.metrics_path);
+  log_listeners(listeners, *server, options.metrics_path);
   scrape.run(Clock::now() + kFirstScrape);
   (*http)->set_ready(true);
-  (*http)->serve(scrape,
-                 http_content(options, collectors->connections, *server, address, reloader));
+  (*http)->serve(scrape, http_content(options, collectors->connections, *server, reloader));
   predecessor.tell_ready();
   if (auto told = manager.ready(); !told)
     log_warn("the service manager was not told", {{"error", told.error().message}});

@@ -110,16 +110,6 @@ std::string humanized_seconds(double s) {
   return fmt::format("{:.0f} min", s / 60);
 }
 
-std::string humanized_bytes(double bytes) {
-  const char* unit = "B";
-  for (const char* larger : {"kB", "MB", "GB", "TB"}) {
-    if (bytes < 1000) break;
-    bytes /= 1000;
-    unit = larger;
-  }
-  return fmt::format("{:.{}f} {}", bytes, bytes < 10 && *unit != 'B' ? 1 : 0, unit);
-}
-
 std::string percent(double ratio) {
   return std::isnan(ratio) ? "–" : fmt::format("{:.2f} %", ratio * 100);
 }
@@ -386,26 +376,55 @@ void put_queues(std::string& out, const std::vector<Queue>& queues) {
   put(out, "</table></section>\n");
 }
 
-void put_server(std::string& out, const PageFacts& facts, const ScrapeResult& scrape) {
-  if (find(scrape, "tcp_server_connections") == nullptr) return;
-  const auto total = [&](std::string_view name) { return sum(scrape, name).value_or(0); };
-  Distribution rtt;
-  if (const MetricFamily* family = find(scrape, "tcp_server_rtt_seconds")) {
-    for (const ClientMetric& m : family->metric) rtt.add(m.histogram);
-  }
-  const double ratio = ratio_of(total("tcp_server_retransmitted_segments_total"),
-                                total("tcp_server_data_segments_sent_total"));
-  const auto row = [&](std::string_view name, std::string_view value, const char* color = "") {
-    put(out, "<tr><td>{}</td><td class=\"{}\">{}</td></tr>\n", name, color, value);
+// What one listener of the embedded server has carried.
+struct Carried {
+  double live = 0;
+  double accepted = 0;
+  double refused = 0;
+  double data_segments = 0;
+  double retransmitted = 0;
+  Distribution rtt{};
+};
+
+std::map<std::string, Carried> listeners_of(const ScrapeResult& scrape) {
+  std::map<std::string, Carried> listeners;
+  const auto of = [&](const ClientMetric& m) -> Carried& {
+    return listeners[std::string(label(m, "listener"))];
   };
-  put(out, "<section><h2>Embedded server<small>echo on {}</small></h2><table>\n",
-      escaped(facts.server_address));
-  row("Live connections", humanized_count(total("tcp_server_connections")));
-  row("Accepted", humanized_count(total("tcp_server_connections_accepted_total")));
-  row("Received", humanized_bytes(total("tcp_server_received_bytes_total")));
-  row("Sent", humanized_bytes(total("tcp_server_sent_bytes_total")));
-  row("Retransmitted segments", percent(ratio), severity(ratio));
-  row("Round trip, median", humanized_seconds(rtt.quantile(0.5)));
+  const std::pair<std::string_view, double Carried::*> columns[] = {
+      {"tcp_server_connections", &Carried::live},
+      {"tcp_server_connections_accepted_total", &Carried::accepted},
+      {"tcp_server_connections_rejected_total", &Carried::refused},
+      {"tcp_server_data_segments_sent_total", &Carried::data_segments},
+      {"tcp_server_retransmitted_segments_total", &Carried::retransmitted}};
+  for (const auto& column : columns) {
+    for_each(scrape, column.first,
+             [&](const ClientMetric& m, double v) { of(m).*column.second += v; });
+  }
+  if (const MetricFamily* family = find(scrape, "tcp_server_rtt_seconds")) {
+    for (const ClientMetric& m : family->metric) of(m).rtt.add(m.histogram);
+  }
+  return listeners;
+}
+
+void put_server(std::string& out, const ScrapeResult& scrape) {
+  const auto listeners = listeners_of(scrape);
+  if (listeners.empty()) return;
+  put(out,
+      "<section><h2>Embedded server<small>by listener, since its start</small></h2><table>"
+      "<tr><th>Listener</th><th>Live</th><th>Accepted</th><th>Refused</th><th>Retransmitted</th>"
+      "<th>RTT median</th></tr>\n");
+  std::size_t rows = 0;
+  for (const auto& [name, c] : listeners) {
+    if (rows++ == kRows) break;
+    const double ratio = ratio_of(c.retransmitted, c.data_segments);
+    put(out,
+        "<tr><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td class=\"{}\">{}</td><td>{}</td></tr>"
+        "\n",
+        escaped(name), humanized_count(c.live), humanized_count(c.accepted),
+        humanized_count(c.refused), severity(ratio), percent(ratio),
+        humanized_seconds(c.rtt.quantile(0.5)));
+  }
   put(out, "</table></section>\n");
 }
 
@@ -475,7 +494,7 @@ std::string render_page(const PageFacts& facts, std::string_view metrics_path,
   put_states(out, scrape);
   put(out, "<div>\n");
   put_queues(out, queues);
-  put_server(out, facts, scrape);
+  put_server(out, scrape);
   put(out, "</div></div>\n");
   put_collectors(out, scrape);
   put(out, "<footer>tcpvitals {} · this page renews itself every 10 seconds</footer>\n",

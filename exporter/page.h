@@ -17,7 +17,6 @@ namespace tcpvitals {
 struct PageFacts {
   std::string host;
   std::string version;
-  std::string server_address;  // of the embedded server; empty: it does not run
 };
 
 // The host's retransmit ratio over a stretch of time: RetransSegs / OutSegs.

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <tuple>
 
 using namespace tcpvitals;
 using namespace std::chrono_literals;
@@ -47,8 +48,7 @@ class Made {
 };
 
 std::string page(const ScrapeResult& scrape, std::optional<RetransmitRatio> recent = {}) {
-  return render_page({.host = "db-1", .version = "9", .server_address = "127.0.0.1:10078"},
-                     "/metrics", scrape, recent);
+  return render_page({.host = "db-1", .version = "9"}, "/metrics", scrape, recent);
 }
 
 bool contains(const std::string& text, std::string_view part) {
@@ -71,6 +71,26 @@ TEST_CASE("page: without any metric it is still a page, without empty sections")
   CHECK_FALSE(contains(html, "Busiest services"));
   CHECK_FALSE(contains(html, "Accept queues"));
   CHECK_FALSE(contains(html, "Embedded server"));
+}
+
+TEST_CASE("page: the embedded server's listeners, each by itself") {
+  Made made;
+  for (const auto& [name, accepted, retransmitted] :
+       {std::tuple("echo", 40.0, 0.0), {"<web>", 5.0, 20.0}}) {
+    const Labels listener{{"listener", name}};
+    made.add("tcp_server_connections", 2, listener)
+        .count("tcp_server_connections_accepted_total", accepted, listener)
+        .count("tcp_server_data_segments_sent_total", 1000, listener)
+        .count("tcp_server_retransmitted_segments_total", retransmitted, listener);
+    for (const char* reason : {"access", "peer_rate"}) {
+      made.count("tcp_server_connections_rejected_total", 3,
+                 {{"listener", name}, {"reason", reason}});
+    }
+  }
+  const std::string html = page(made);
+  CHECK(contains(html, "<td>echo</td><td>2</td><td>40</td><td>6</td><td class=\"\">0.00 %</td>"));
+  CHECK(contains(
+      html, "<td>&lt;web&gt;</td><td>2</td><td>5</td><td>6</td><td class=\"warn\">2.00 %</td>"));
 }
 
 TEST_CASE("page: it fetches nothing and runs nothing") {
