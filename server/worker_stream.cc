@@ -16,7 +16,6 @@
 namespace tcpvitals {
 namespace {
 
-constexpr std::size_t kReadBuffer = Worker::kReadBuffer;
 // How long a finished connection is kept for the acknowledgement that makes its counters final.
 constexpr std::chrono::seconds kFinalAckWait(10);
 
