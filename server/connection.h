@@ -63,7 +63,8 @@ struct Connection {
   std::uint32_t events = 0;       // what epoll watches for
   std::uint32_t active_tick = 0;  // when bytes last came or went
   std::uint32_t bytes_at_look = 0;
-  std::uint32_t write_tick = 0;  // when output began to wait, or last went
+  std::uint32_t write_tick = 0;      // when output began to wait, or last went
+  std::uint32_t unacknowledged = 0;  // bytes, when last looked at after our FIN
   WheelLinks timer;
   std::uint16_t listener = 0;
   std::int16_t error = 0;  // errno of what ended it

@@ -33,10 +33,11 @@ struct KeepAlive {
 // How long a connection may take for what; 0: for ever. Kept to the second.
 struct Deadlines {
   std::chrono::seconds proxy_header{5};
-  std::chrono::seconds handshake{10};    // TLS
-  std::chrono::seconds connect{5};       // relay: to the backend
-  std::chrono::seconds idle{0};          // nothing received and nothing sent
-  std::chrono::seconds half_closed{60};  // after our end of the stream: likewise, or the peer's end
+  std::chrono::seconds handshake{10};  // TLS
+  std::chrono::seconds connect{5};     // relay: to the backend
+  std::chrono::seconds idle{0};        // nothing received and nothing sent
+  // After our end of the stream: nothing received, and nothing of what we sent acknowledged.
+  std::chrono::seconds half_closed{60};
   std::chrono::seconds write_stall{60};  // output waits and the peer takes none of it
   std::chrono::seconds lifetime{0};
 

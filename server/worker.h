@@ -189,6 +189,7 @@ class Worker {
   std::uint32_t wanted_events(const Connection& c) const;
   void watch(Connection& c);
   void watch_anew(Connection& c);
+  bool takes_the_rest(Connection& c) const;
   struct Due {
     std::uint32_t tick;  // 0: never
     CloseCause cause;

@@ -23,10 +23,12 @@ constexpr std::uint32_t kReadEdge = EPOLLIN | EPOLLPRI | EPOLLRDHUP | EPOLLET;
 
 bool try_again(int error) { return error == EAGAIN || error == EINTR; }
 
-// What was sent, a FIN too. Also of a connection that the kernel has ended.
-bool is_all_acknowledged(const Fd& fd) {
+// Bytes of what was sent, a FIN is one. Also of a connection that the kernel has ended. Cannot fail
+// on a socket that was ever connected.
+std::uint32_t unacknowledged(const Fd& fd) {
   int bytes = 0;
-  return ::ioctl(fd.get(), SIOCOUTQ, &bytes) == 0 && bytes == 0;
+  ::ioctl(fd.get(), SIOCOUTQ, &bytes);
+  return static_cast<std::uint32_t>(bytes);
 }
 
 bool readable(const Connection& c) { return !c.paused && !c.peer_ended && (c.duplex || !c.output); }
@@ -312,7 +314,7 @@ void Worker::fail(Connection& c, int error) {
     case ECONNREFUSED:
     case EACCES:
       return doom(
-          c, is_all_acknowledged(c.fd) ? CloseCause::kKeepaliveDead : CloseCause::kUserTimeout);
+          c, unacknowledged(c.fd) == 0 ? CloseCause::kKeepaliveDead : CloseCause::kUserTimeout);
     default:
       return doom(c, CloseCause::kError);
   }
@@ -443,6 +445,14 @@ Worker::Due Worker::due(const Connection& c) const {
   return first;
 }
 
+// After our end of the stream all that is left of it is the kernel's, and only the kernel knows
+// whether the peer goes on taking it.
+bool Worker::takes_the_rest(Connection& c) const {
+  if (!c.finished) return false;
+  const std::uint32_t left = unacknowledged(c.fd);
+  return std::exchange(c.unacknowledged, left) != left;
+}
+
 // Later than before is no matter: who is called too early is put back.
 void Worker::schedule(Connection& c) {
   const std::uint32_t tick = due(c).tick;
@@ -453,6 +463,10 @@ void Worker::on_due(Connection& c) {
   const Due now = due(c);
   if (now.tick == 0) return;
   if (now.tick > tick_) return wheel_.set(c.slot, now.tick);
+  if (now.cause == CloseCause::kIdleTimeout && takes_the_rest(c)) {
+    c.active_tick = tick_;
+    return wheel_.set(c.slot, due(c).tick);
+  }
   if (c.phase == Phase::kConnecting) {
     c.error = ETIMEDOUT;
     ++statistics_[c.listener].backend_failures;

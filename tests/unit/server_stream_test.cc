@@ -531,6 +531,57 @@ TEST_CASE("who stays after our end of the stream is let go, unless he goes on se
   CHECK(Clock::now() - start >= 3500ms);
 }
 
+namespace {
+
+class Volume final : public Handler {
+ public:
+  explicit Volume(const std::string& text) : text_(text) {}
+  void on_open(Stream stream) override {
+    stream.write(text_);
+    stream.finish();
+  }
+  void on_data(Stream /*stream*/, std::string_view /*bytes*/) override {}
+
+ private:
+  const std::string& text_;
+};
+
+}  // namespace
+
+TEST_CASE("after our end of the stream a slow reader gets all of it, one that stopped is let go") {
+  const std::string text = pattern(400'000);
+  ListenerOptions volume{.name = "volume", .handler = HandlerKind::kOwn};
+  volume.make_handler = [&] { return std::make_unique<Volume>(text); };
+  volume.max_output_bytes = 1 << 20;
+  auto backend = start_one(volume);
+  // All of it is soon the kernel's.
+  ListenerOptions relay{.name = "relay", .handler = HandlerKind::kRelay};
+  relay.backend = backend->endpoint();
+  relay.send_buffer = 1 << 20;
+  relay.deadlines.half_closed = 1s;
+  auto server = start_one(relay);
+  Client slow;
+  slow.small_receive_buffer();
+  slow.connect(server->endpoint());
+  std::string received;
+  while (received.size() < text.size()) {
+    const std::string more = slow.receive(20'000);
+    if (more.empty()) break;
+    received += more;
+    std::this_thread::sleep_for(200ms);  // 4 s in all
+  }
+  CHECK((received == text));
+  CHECK(slow.at_end());
+  slow.close();
+  CHECK(closed_when_idle(*server, CloseCause::kPeerFin) == 1);
+
+  Client stopped;
+  stopped.small_receive_buffer();
+  stopped.connect(server->endpoint());
+  CHECK(stopped.receive(1).size() == 1);
+  CHECK(closed_when_idle(*server, CloseCause::kIdleTimeout) == 1);
+}
+
 TEST_CASE("each deadline closes what is late, with its cause, and spares what is not") {
   struct Row {
     const char* what;
