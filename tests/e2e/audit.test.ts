@@ -3,7 +3,7 @@
 
 import assert from "node:assert/strict";
 import {
-  chmodSync, closeSync, createReadStream, mkdirSync, openSync, truncateSync, writeFileSync, writeSync,
+  closeSync, createReadStream, openSync, truncateSync, writeFileSync, writeSync,
 } from "node:fs";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
@@ -33,10 +33,7 @@ const linesOf = (log: string): AsyncIterable<string> => createInterface({ input:
 
 // The audit log in a directory that the agent, which is nobody, may write to; the configuration that says so.
 function configure(lab: Lab, more: Record<string, string> = {}): { log: string; flag: string } {
-  const directory = join(lab.dir, "log");
-  mkdirSync(directory);
-  chmodSync(directory, 0o777);
-  const log = join(directory, "audit.jsonl");
+  const log = lab.auditFile();
   const audit = Object.entries({ file: log, ...more }).map(([key, value]) => `${key}: ${value}`);
   const config = join(lab.dir, "tcpvitals.yml");
   writeFileSync(

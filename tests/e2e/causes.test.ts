@@ -1,7 +1,7 @@
 // Each way in which a connection of the embedded server ends, and what the audit log and the metrics call it.
 
 import assert from "node:assert/strict";
-import { chmodSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { chmodSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import test from "node:test";
 
@@ -188,10 +188,7 @@ const expected = ({ cause, errno }: Fate): string[] =>
 test("each fate of a connection has its cause, in the audit log and in the metrics", async (t) => {
   const lab = new Lab(t);
   const network = await lab.network();
-  const log = join(lab.dir, "log");
-  mkdirSync(log);
-  chmodSync(log, 0o777);
-  const audit = join(log, "audit.jsonl");
+  const audit = lab.auditFile();
   const agent = await lab.agent(network, { flags: [`--config.file=${configure(lab, network, audit)}`] });
   await Promise.all(kFates.map((fate) => lead(lab, network, fate)));
 

@@ -2,7 +2,7 @@
 // they are told who their clients are, and that there is no way around it.
 
 import assert from "node:assert/strict";
-import { chmodSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import test, { type TestContext } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -21,10 +21,7 @@ interface Site {
 async function site(t: TestContext, flags: string[], web = ""): Promise<Site> {
   const lab = new Lab(t);
   const network = await lab.network();
-  const log = join(lab.dir, "log");
-  mkdirSync(log);
-  chmodSync(log, 0o777); // the agent is nobody
-  const audit = join(log, "audit.jsonl");
+  const audit = lab.auditFile();
   const path = join(lab.dir, "tcpvitals.yml");
   writeFileSync(path, `server:\n  audit: { file: ${audit} }\n${web}`);
   const agent = await lab.agent(network, { flags: [`--config.file=${path}`, "--log.level=debug", ...flags] });

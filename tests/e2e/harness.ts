@@ -2,7 +2,9 @@
 
 import { spawn, type ChildProcess } from "node:child_process";
 import { once } from "node:events";
-import { chmodSync, copyFileSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import {
+  chmodSync, copyFileSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { TestContext } from "node:test";
@@ -172,6 +174,14 @@ export class Lab {
     const network = await Network.create(neighbour);
     this.networks.push(network);
     return network;
+  }
+
+  // Where an agent that is nobody may write its audit log.
+  auditFile(): string {
+    const directory = join(this.dir, "log");
+    mkdirSync(directory);
+    chmodSync(directory, 0o777);
+    return join(directory, "audit.jsonl");
   }
 
   start(argv: string[]): Child {

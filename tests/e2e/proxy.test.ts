@@ -2,7 +2,7 @@
 // log has the true clients, health checks are told apart, and nobody else is believed.
 
 import assert from "node:assert/strict";
-import { chmodSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
+import { readFileSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import test from "node:test";
 
@@ -36,9 +36,7 @@ test("behind haproxy and nginx the audit log has the true clients, and probes ap
     writeFileSync(file(name), change(readFileSync(join(kExamples, name), "utf8")));
     return file(name);
   };
-  mkdirSync(file("log"));
-  chmodSync(file("log"), 0o777); // the agent is nobody
-  const audit = file("log/audit.jsonl");
+  const audit = lab.auditFile();
   const config = copy("behind-proxy.yml", (text) => text.replace("/var/log/tcpvitals/audit.jsonl", audit));
   const agent = await lab.agent(network, { flags: [`--config.file=${config}`] });
 

@@ -1,7 +1,7 @@
 // A reload does all that it is for, or nothing of it, whichever part cannot be done.
 
 import assert from "node:assert/strict";
-import { chmodSync, existsSync, mkdirSync, readFileSync, renameSync, rmdirSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, renameSync, rmdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import test from "node:test";
 
@@ -11,10 +11,7 @@ test("whichever part of a reload fails, nothing has changed; then all of it has"
   const lab = new Lab(t);
   const network = await lab.network();
   const file = (name: string): string => join(lab.dir, name);
-  const log = file("log");
-  mkdirSync(log);
-  chmodSync(log, 0o777); // the agent is nobody
-  const audit = join(log, "audit.jsonl");
+  const audit = lab.auditFile();
   const kind = "-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=one".split(" ");
   const make = (): string =>
     network.run(["openssl", "req", "-x509", ...kind, "-keyout", file("key"), "-out", file("crt")]) +

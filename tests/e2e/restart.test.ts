@@ -2,7 +2,7 @@
 // meanwhile is refused, reset or left without an answer, and the audit log has every connection once.
 
 import assert from "node:assert/strict";
-import { chmodSync, copyFileSync, mkdirSync, readFileSync, readlinkSync, rmSync, writeFileSync } from "node:fs";
+import { copyFileSync, readFileSync, readlinkSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -44,10 +44,7 @@ function assertAudited(log: string): number {
 test("20 restarts under load: nobody is refused, reset or left without an answer", async (t) => {
   const lab = new Lab(t);
   const network = await lab.network();
-  const directory = join(lab.dir, "log");
-  mkdirSync(directory);
-  chmodSync(directory, 0o777); // the agent is nobody
-  const audit = join(directory, "audit.jsonl");
+  const audit = lab.auditFile();
   const config = join(lab.dir, "tcpvitals.yml");
   writeFileSync(config, `server: { audit: { file: ${audit} } }\n`);
   const agent = await lab.agent(network, { flags: [`--config.file=${config}`] });
