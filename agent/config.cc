@@ -16,8 +16,8 @@
 #include "agent/config_field.h"
 #include "agent/yaml.h"
 #include "base/fd.h"
-#include "collectors/connections/exclude.h"
-#include "collectors/connections/peer_groups.h"
+#include "collectors/attribution/peer_groups.h"
+#include "collectors/sock_diag/exclude.h"
 
 namespace tcpvitals {
 namespace {

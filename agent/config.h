@@ -15,8 +15,8 @@
 
 #include "agent/server_config.h"
 #include "base/result.h"
+#include "collectors/attribution/peer_groups.h"
 #include "collectors/connections/config.h"
-#include "collectors/connections/peer_groups.h"
 
 namespace tcpvitals {
 

@@ -92,8 +92,8 @@ HttpContent http_content(const Options& options, ConnectionsCollector* connectio
                          Reloader& reloader) {
   HttpContent content;
   if (connections != nullptr) {
-    content.api.find_connections = [connections](const ConnectionQuery& query, TimePoint deadline) {
-      return connections->find(query, deadline);
+    content.api.find_connections = [connections](const SearchRequest& query, TimePoint deadline) {
+      return connections->search(query, deadline);
     };
   }
   content.api.read_server = [&server](TimePoint deadline) { return server.snapshot(deadline); };

@@ -62,4 +62,13 @@ struct Endpoint {
 Result<Endpoint> parse_endpoint(std::string_view text);
 std::string to_string(const Endpoint& endpoint);
 
+// Ports, both ends included.
+struct PortRange {
+  std::uint16_t first = 0;
+  std::uint16_t last = 0;
+
+  bool contains(std::uint16_t port) const { return first <= port && port <= last; }
+  auto operator<=>(const PortRange&) const = default;
+};
+
 }  // namespace tcpvitals

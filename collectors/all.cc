@@ -4,13 +4,13 @@
 #include <array>
 #include <utility>
 
-#include "collectors/conntrack.h"
-#include "collectors/netstat.h"
-#include "collectors/process.h"
-#include "collectors/snmp.h"
-#include "collectors/snmp6.h"
-#include "collectors/sockstat.h"
-#include "collectors/sysctl.h"
+#include "collectors/host/conntrack.h"
+#include "collectors/host/netstat.h"
+#include "collectors/host/process.h"
+#include "collectors/host/snmp.h"
+#include "collectors/host/snmp6.h"
+#include "collectors/host/sockstat.h"
+#include "collectors/host/sysctl.h"
 
 namespace tcpvitals {
 namespace {

@@ -14,7 +14,7 @@
 #include "base/clock.h"
 #include "base/ip.h"
 #include "base/result.h"
-#include "collectors/connections/query.h"
+#include "collectors/connections/search_request.h"
 #include "exporter/scrape.h"
 #include "server/statistics.h"
 
@@ -22,7 +22,7 @@ namespace tcpvitals {
 
 // Any thread. Blocks until `deadline` at most.
 using FindConnections =
-    std::function<Result<ConnectionList>(const ConnectionQuery&, TimePoint deadline)>;
+    std::function<Result<SearchResult>(const SearchRequest&, TimePoint deadline)>;
 
 // Any thread; by `deadline`, or fails.
 using ReadServer = std::function<Result<ServerSnapshot>(TimePoint deadline)>;

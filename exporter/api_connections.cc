@@ -15,7 +15,7 @@
 namespace tcpvitals {
 namespace {
 
-using Sort = ConnectionQuery::Sort;
+using Sort = SearchRequest::Sort;
 constexpr std::array<std::pair<std::string_view, Sort>, 5> kSorts{
     {{"retransmits", Sort::kRetransmits},
      {"rtt", Sort::kRtt},
@@ -39,7 +39,7 @@ std::string names_of_states() {
 }
 
 // What a parameter may be; empty: `value` is it, and has been taken.
-std::string take(std::string_view name, const std::string& value, ConnectionQuery& query) {
+std::string take(std::string_view name, const std::string& value, SearchRequest& query) {
   if (name == "sort") {
     for (const auto& [word, sort] : kSorts) {
       if (value == word) return query.sort = sort, "";
@@ -51,10 +51,10 @@ std::string take(std::string_view name, const std::string& value, ConnectionQuer
     const char* end = value.data() + value.size();
     const auto parsed = std::from_chars(value.data(), end, top);
     if (parsed.ec == std::errc() && parsed.ptr == end && top >= 1 &&
-        top <= ConnectionQuery::kMaxTop) {
+        top <= SearchRequest::kMaxTop) {
       return query.top = top, "";
     }
-    return fmt::format("a number from 1 to {}", ConnectionQuery::kMaxTop);
+    return fmt::format("a number from 1 to {}", SearchRequest::kMaxTop);
   }
   if (name == "direction") {
     if (value == "inbound" || value == "outbound") return query.direction = value, "";
@@ -270,7 +270,7 @@ void put_socket(Json& json, const SocketDetail& socket) {
   if (socket.info) put_info(json, *socket.info);
 }
 
-Json json_of(const ConnectionDetail& connection) {
+Json json_of(const FoundConnection& connection) {
   Json json = Json::object();
   const std::pair<const char*, const std::string&> labels[] = {{"direction", connection.direction},
                                                                {"port", connection.port},
@@ -287,8 +287,8 @@ Json json_of(const ConnectionDetail& connection) {
 
 }  // namespace
 
-Result<ConnectionQuery> parse_connection_query(const QueryParameters& parameters) {
-  ConnectionQuery query;
+Result<SearchRequest> parse_connection_query(const QueryParameters& parameters) {
+  SearchRequest query;
   std::vector<std::string_view> seen;
   for (const auto& [name, value] : parameters) {
     if (std::find(std::begin(kParameters), std::end(kParameters), name) == std::end(kParameters)) {
@@ -307,11 +307,11 @@ Result<ConnectionQuery> parse_connection_query(const QueryParameters& parameters
   return query;
 }
 
-std::string render_connections(const ConnectionList& list) {
+std::string render_connections(const SearchResult& list) {
   // One by one: all of them as a document would take several times the memory of the text.
   std::string text = fmt::format(R"({{"version":{},"matched":{},"returned":{},"connections":[)",
                                  kApiVersion, list.matched, list.connections.size());
-  for (const ConnectionDetail& connection : list.connections) {
+  for (const FoundConnection& connection : list.connections) {
     if (&connection != list.connections.data()) text += ',';
     text += to_text(json_of(connection));
   }

@@ -4,15 +4,15 @@
 #include <string>
 
 #include "base/result.h"
-#include "collectors/connections/query.h"
+#include "collectors/connections/search_request.h"
 #include "exporter/query_string.h"
 
 namespace tcpvitals {
 
 // An error names the parameter, its value and what would be right.
-Result<ConnectionQuery> parse_connection_query(const QueryParameters& parameters);
+Result<SearchRequest> parse_connection_query(const QueryParameters& parameters);
 
 // A line of JSON.
-std::string render_connections(const ConnectionList& list);
+std::string render_connections(const SearchResult& list);
 
 }  // namespace tcpvitals

@@ -10,8 +10,8 @@
 #include <cstdint>
 #include <optional>
 
-#include "collectors/connections/tcp_info.h"
 #include "collectors/histogram.h"
+#include "collectors/sock_diag/tcp_info.h"
 
 namespace tcpvitals {
 

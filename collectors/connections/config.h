@@ -8,56 +8,14 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
-#include <string>
 #include <vector>
 
-#include "base/ip.h"
+#include "collectors/attribution/classify.h"
+#include "collectors/attribution/peer_groups.h"
+#include "collectors/attribution/port_names.h"
+#include "collectors/sock_diag/exclude.h"
 
 namespace tcpvitals {
-
-// Both ends included.
-struct PortRange {
-  std::uint16_t first = 0;
-  std::uint16_t last = 0;
-
-  bool contains(std::uint16_t port) const { return first <= port && port <= last; }
-  auto operator<=>(const PortRange&) const = default;
-};
-
-// A name may have many prefixes or ranges: one entry each.
-struct NamedPrefix {
-  std::string name;
-  IpPrefix prefix;
-
-  bool operator==(const NamedPrefix&) const = default;
-};
-struct NamedPorts {
-  std::string name;
-  PortRange ports;
-
-  bool operator==(const NamedPorts&) const = default;
-};
-
-// The labels that make a group; one that is off is left out of every series.
-struct GroupBy {
-  bool direction = true;
-  bool port = true;
-  bool peer = true;
-  bool cgroup = false;
-  bool netns = false;
-
-  bool operator==(const GroupBy&) const = default;
-};
-
-// Sockets that are kept out of dumps and events, in the kernel.
-struct Excludes {
-  bool loopback = false;         // the peer is in 127.0.0.0/8 or is ::1
-  std::vector<PortRange> ports;  // of either end: in the kernel there is no direction
-  std::vector<IpPrefix> peers;   // the remote address
-
-  bool empty() const { return !loopback && ports.empty() && peers.empty(); }
-  bool operator==(const Excludes&) const = default;
-};
 
 // What lies above a limit is counted in `other`, or in a counter of its own; never lost in silence.
 struct ConnectionLimits {
@@ -82,6 +40,8 @@ struct ConnectionsConfig {
   std::size_t ephemeral_destinations = 10;        // groups that show their use of local ports
 
   bool operator==(const ConnectionsConfig&) const = default;
+
+  Grouping grouping(PortRange ephemeral) const { return {group_by, peers, ports, ephemeral}; }
 };
 
 }  // namespace tcpvitals

@@ -4,7 +4,7 @@
 #include <charconv>
 
 #include "collectors/connections/connection_metrics.h"
-#include "collectors/snmp.h"
+#include "collectors/host/snmp.h"
 
 namespace tcpvitals {
 namespace {
@@ -82,10 +82,9 @@ Result<void> ConnectionsCollector::reconfigure(const ConnectionsConfig& config,
   return sampler_->reconfigure(config, deadline);
 }
 
-Result<ConnectionList> ConnectionsCollector::find(const ConnectionQuery& query,
-                                                  TimePoint deadline) {
+Result<SearchResult> ConnectionsCollector::search(const SearchRequest& query, TimePoint deadline) {
   if (!sampler_) return Error(open_error_);
-  return sampler_->find(query, deadline);
+  return sampler_->search(query, deadline);
 }
 
 }  // namespace tcpvitals

@@ -35,7 +35,7 @@ class ConnectionsCollector final : public Collector {
 
   // Any thread. See Sampler.
   Result<void> reconfigure(const ConnectionsConfig& config, TimePoint deadline);
-  Result<ConnectionList> find(const ConnectionQuery& query, TimePoint deadline);
+  Result<SearchResult> search(const SearchRequest& query, TimePoint deadline);
 
  private:
   const KernelSource& kernel_;

@@ -55,7 +55,7 @@ Sampler::Sampler(DiagSockets sockets, SamplerOptions options)
     : events_(std::move(sockets.events)),
       options_(std::move(options)),
       event_pause_(event_pause(events_->buffer_bytes())),
-      grouping_(std::make_unique<Grouping>(options_.config, options_.ephemeral)),
+      grouping_(std::make_unique<Grouping>(options_.config.grouping(options_.ephemeral))),
       groups_(options_.config.limits.groups),
       shared_{groups_},
       wake_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)),
@@ -104,7 +104,7 @@ Result<void> Sampler::reconfigure(ConnectionsConfig config, TimePoint deadline) 
   return {};
 }
 
-Result<ConnectionList> Sampler::find(const ConnectionQuery& query, TimePoint deadline) {
+Result<SearchResult> Sampler::search(const SearchRequest& query, TimePoint deadline) {
   auto asked = std::make_unique<Search>(Search{ConnectionSearch(query), {}});
   auto done = asked->done.get_future();
   {
@@ -305,7 +305,7 @@ void Sampler::watch_namespaces() {
     watcher_ = std::make_unique<NamespaceWatcher>(
         *options_.namespaces, NamespaceOptions{.limit = config.limits.namespaces});
     if (!watcher_->stats().privileged) return;
-    auto listening = events_->listen_all_namespaces();
+    auto listening = events_->listen_all_namespaces(watcher_->own_nsid());
     if (!listening) log_error("netns", {{"error", listening.error().message}});
   }
 }
@@ -413,7 +413,7 @@ void Sampler::begin_reconfiguration() {
   }
   options_.config = reconfiguring_->config;
   apply_limits();
-  auto grouping = std::make_unique<const Grouping>(options_.config, options_.ephemeral);
+  auto grouping = std::make_unique<const Grouping>(options_.config.grouping(options_.ephemeral));
   groups_.rekey([&](const GroupKey& key) { return grouping->translate(*grouping_, key); });
   for (const auto& space : spaces_) {
     space->classifier.set_grouping(*grouping);
@@ -488,13 +488,13 @@ Result<bool> Sampler::add_dump_datagram(std::span<const std::byte> datagram) {
     if (next == InetDiagReader::Next::kError) return Error(reader.error());
     if (next != InetDiagReader::Next::kRow) return next == InetDiagReader::Next::kDone;
     tracker.add_row(row);
-    if (!searching_.empty()) search(row);
+    if (!searching_.empty()) search_row(row);
   }
 }
 
-void Sampler::search(const SocketRow& row) {
+void Sampler::search_row(const SocketRow& row) {
   if (row.state == TcpState::kListen) return;
-  const Tracker::Found found = dumping().tracker.look_up(row);
+  const Tracker::Known found = dumping().tracker.known(row);
   for (const auto& asked : searching_) {
     asked->search.consider(row, found, dump_start_,
                            [this](const GroupKey& key) { return labels(key); });
@@ -569,8 +569,8 @@ void Sampler::finish_sample(double cpu) {
   next_dump_ = dump_start_ + duration(cpu / options_.config.cpu_budget);
   if (miss_ends_) next_resync_ = next_dump_;
   for (const auto& asked : searching_) {
-    asked->done.set_value(dump_error_ ? Result<ConnectionList>(Error(*dump_error_))
-                                      : Result<ConnectionList>(asked->search.take()));
+    asked->done.set_value(dump_error_ ? Result<SearchResult>(Error(*dump_error_))
+                                      : Result<SearchResult>(asked->search.take()));
   }
   searching_.clear();
   answer();

@@ -26,14 +26,14 @@
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/result.h"
-#include "collectors/connections/cgroups.h"
+#include "collectors/attribution/cgroups.h"
 #include "collectors/connections/config.h"
-#include "collectors/connections/namespaces.h"
-#include "collectors/connections/netlink.h"
-#include "collectors/connections/query.h"
 #include "collectors/connections/search.h"
+#include "collectors/connections/search_request.h"
 #include "collectors/connections/snapshot.h"
 #include "collectors/connections/tracker.h"
+#include "collectors/namespaces/namespace_watcher.h"
+#include "collectors/sock_diag/netlink.h"
 
 namespace tcpvitals {
 
@@ -73,7 +73,7 @@ class Sampler {
   Result<void> reconfigure(ConnectionsConfig config, TimePoint deadline);
 
   // Any thread. Looks at every connection, one by one: a dump, within the budget.
-  Result<ConnectionList> find(const ConnectionQuery& query, TimePoint deadline);
+  Result<SearchResult> search(const SearchRequest& query, TimePoint deadline);
 
  private:
   using SnapshotResult = Result<std::shared_ptr<const Snapshot>>;
@@ -112,7 +112,7 @@ class Sampler {
 
   struct Search {
     ConnectionSearch search;
-    std::promise<Result<ConnectionList>> done;
+    std::promise<Result<SearchResult>> done;
   };
 
   struct Asked {
@@ -151,7 +151,7 @@ class Sampler {
   void start_dump();
   void read_dump();
   Result<bool> add_dump_datagram(std::span<const std::byte> datagram);
-  void search(const SocketRow& row);
+  void search_row(const SocketRow& row);
   void end_dump();
   void end_sample();
   void next_dump();

@@ -3,23 +3,23 @@
 #include <algorithm>
 #include <utility>
 
-#include "collectors/connections/socket_detail.h"
+#include "collectors/sock_diag/socket_detail.h"
 
 namespace tcpvitals {
 namespace {
 
-std::uint64_t rank_of(ConnectionQuery::Sort sort, const SocketRow& row, TimePoint first_seen) {
+std::uint64_t rank_of(SearchRequest::Sort sort, const SocketRow& row, TimePoint first_seen) {
   const TcpInfo info = row.tcp_info().info;
   switch (sort) {
-    case ConnectionQuery::Sort::kRetransmits:
+    case SearchRequest::Sort::kRetransmits:
       return info.total_retrans;
-    case ConnectionQuery::Sort::kRtt:
+    case SearchRequest::Sort::kRtt:
       return info.rtt_us;
-    case ConnectionQuery::Sort::kBytes:
+    case SearchRequest::Sort::kBytes:
       return info.bytes_sent + info.bytes_received;
-    case ConnectionQuery::Sort::kSendQueue:
+    case SearchRequest::Sort::kSendQueue:
       return row.send_queue;
-    case ConnectionQuery::Sort::kAge:
+    case SearchRequest::Sort::kAge:
       return static_cast<std::uint64_t>((TimePoint::max() - first_seen).count());
   }
   return 0;
@@ -32,7 +32,7 @@ bool ConnectionSearch::ranks_higher(const Candidate& a, const Candidate& b) {
 }
 
 const ConnectionSearch::Matched& ConnectionSearch::match(
-    const Tracker::Found& found, const std::function<GroupLabels(const GroupKey&)>& labels) {
+    const Tracker::Known& found, const std::function<GroupLabels(const GroupKey&)>& labels) {
   const auto known = known_.find({found.key, found.direction});
   if (known != known_.end()) return known->second;
   Matched matched{true, labels(found.key)};
@@ -47,7 +47,7 @@ const ConnectionSearch::Matched& ConnectionSearch::match(
   return known_.emplace(std::pair{found.key, found.direction}, std::move(matched)).first->second;
 }
 
-void ConnectionSearch::consider(const SocketRow& row, const Tracker::Found& found, TimePoint now,
+void ConnectionSearch::consider(const SocketRow& row, const Tracker::Known& found, TimePoint now,
                                 const std::function<GroupLabels(const GroupKey&)>& labels) {
   if (query_.state && *query_.state != row.state) return;
   const Matched& group = match(found, labels);
@@ -72,9 +72,9 @@ void ConnectionSearch::consider(const SocketRow& row, const Tracker::Found& foun
   std::push_heap(top_.begin(), top_.end(), ranks_higher);
 }
 
-ConnectionList ConnectionSearch::take() {
+SearchResult ConnectionSearch::take() {
   std::sort_heap(top_.begin(), top_.end(), ranks_higher);
-  ConnectionList list;
+  SearchResult list;
   list.matched = matched_;
   list.connections.reserve(top_.size());
   for (Candidate& candidate : top_) list.connections.push_back(std::move(candidate.detail));

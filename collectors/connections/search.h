@@ -11,8 +11,8 @@
 #include <string>
 #include <vector>
 
-#include "collectors/connections/groups.h"
-#include "collectors/connections/query.h"
+#include "collectors/attribution/groups.h"
+#include "collectors/connections/search_request.h"
 #include "collectors/connections/snapshot.h"
 #include "collectors/connections/tracker.h"
 
@@ -20,18 +20,18 @@ namespace tcpvitals {
 
 class ConnectionSearch {
  public:
-  explicit ConnectionSearch(ConnectionQuery query) : query_(std::move(query)) {}
+  explicit ConnectionSearch(SearchRequest query) : query_(std::move(query)) {}
 
   // One row of the dump. `found`: what the tracker knows of it. `labels` tells those of a key.
-  void consider(const SocketRow& row, const Tracker::Found& found, TimePoint now,
+  void consider(const SocketRow& row, const Tracker::Known& found, TimePoint now,
                 const std::function<GroupLabels(const GroupKey&)>& labels);
 
-  ConnectionList take();
+  SearchResult take();
 
  private:
   struct Candidate {
     std::uint64_t rank;  // the highest is wanted
-    ConnectionDetail detail;
+    FoundConnection detail;
   };
   static bool ranks_higher(const Candidate& a, const Candidate& b);
 
@@ -39,10 +39,10 @@ class ConnectionSearch {
     bool wanted;
     GroupLabels labels;
   };
-  const Matched& match(const Tracker::Found& found,
+  const Matched& match(const Tracker::Known& found,
                        const std::function<GroupLabels(const GroupKey&)>& labels);
 
-  ConnectionQuery query_;
+  SearchRequest query_;
   absl::flat_hash_map<std::pair<GroupKey, Direction>, Matched> known_;
   std::vector<Candidate> top_;  // a heap: the lowest in front
   std::size_t matched_ = 0;

@@ -8,12 +8,12 @@
 #include <vector>
 
 #include "base/clock.h"
-#include "collectors/connections/cgroups.h"
+#include "collectors/attribution/cgroups.h"
+#include "collectors/attribution/groups.h"
+#include "collectors/attribution/listeners.h"
 #include "collectors/connections/config.h"
-#include "collectors/connections/groups.h"
-#include "collectors/connections/listeners.h"
-#include "collectors/connections/namespaces.h"
 #include "collectors/connections/tracker.h"
+#include "collectors/namespaces/namespace_watcher.h"
 
 namespace tcpvitals {
 

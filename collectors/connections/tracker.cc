@@ -147,7 +147,7 @@ std::uint32_t Tracker::seconds_now() const {
   return static_cast<std::uint32_t>(std::max<std::int64_t>(1, since_epoch.count()));
 }
 
-Tracker::Found Tracker::look_up(const SocketRow& row) const {
+Tracker::Known Tracker::known(const SocketRow& row) const {
   const Index index = find(row.cookie);
   if (index == kNone || at(index).vanished) {
     const Direction direction = classifier_.direction(row);

@@ -31,11 +31,11 @@
 #include <vector>
 
 #include "base/clock.h"
-#include "collectors/connections/classify.h"
+#include "collectors/attribution/classify.h"
+#include "collectors/attribution/groups.h"
 #include "collectors/connections/config.h"
-#include "collectors/connections/exclude.h"
-#include "collectors/connections/groups.h"
-#include "collectors/connections/inet_diag.h"
+#include "collectors/sock_diag/exclude.h"
+#include "collectors/sock_diag/inet_diag.h"
 
 namespace tcpvitals {
 
@@ -120,12 +120,12 @@ class Tracker {
   std::size_t memory_bytes() const;
 
   // What is known of a socket beyond its row.
-  struct Found {
+  struct Known {
     Direction direction;
     GroupKey key;
     TimePoint first_seen;  // min(): it was there before tracking began; max(): not tracked
   };
-  Found look_up(const SocketRow& row) const;
+  Known known(const SocketRow& row) const;
 
   // Bytes of tcp_info this kernel returns; 0 before the first socket that has one.
   std::uint32_t info_length() const { return info_length_; }

@@ -36,7 +36,7 @@
 #include <sstream>
 #include <thread>
 
-#include "collectors/connections/tcp_info.h"
+#include "collectors/sock_diag/tcp_info.h"
 #include "tests/e2e/sockets.h"
 
 namespace tcpvitals::load {

@@ -18,8 +18,8 @@
 #include "server/audit.h"
 #include "server/relay_table.h"
 #include "tests/fixtures/descriptors.h"
-#include "tests/unit/serving.h"
-#include "tests/unit/tls_testing.h"
+#include "tests/support/serving.h"
+#include "tests/support/tls_testing.h"
 
 using namespace tcpvitals;
 using namespace tcpvitals::testing;

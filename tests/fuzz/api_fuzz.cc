@@ -17,8 +17,8 @@ void check_json(const std::string& line) {
   if (line.find('\n') != line.size() - 1) std::abort();
 }
 
-ConnectionList list_of(const std::string& text, std::span<const std::uint8_t> bytes) {
-  ConnectionDetail connection;
+SearchResult list_of(const std::string& text, std::span<const std::uint8_t> bytes) {
+  FoundConnection connection;
   connection.direction = connection.port = connection.peer = connection.cgroup = text;
   connection.socket.congestion_control = connection.socket.upper_protocol = text;
   connection.socket.info = read_tcp_info(bytes.data(), bytes.size());
@@ -43,9 +43,9 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   const std::string text(reinterpret_cast<const char*>(data), size);
   static Scrape scrape({}, {});
   ApiSources sources;
-  sources.find_connections = [&](const ConnectionQuery& query, TimePoint) {
-    if (query.top < 1 || query.top > ConnectionQuery::kMaxTop) std::abort();
-    return Result<ConnectionList>(list_of(text, {data, size}));
+  sources.find_connections = [&](const SearchRequest& query, TimePoint) {
+    if (query.top < 1 || query.top > SearchRequest::kMaxTop) std::abort();
+    return Result<SearchResult>(list_of(text, {data, size}));
   };
   const Api api(scrape, sources);
   check_json(api.connections(text, {}).body);

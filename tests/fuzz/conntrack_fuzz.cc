@@ -1,4 +1,4 @@
-#include "collectors/conntrack.h"
+#include "collectors/host/conntrack.h"
 #include "tests/fuzz/fuzz_fields.h"
 
 using namespace tcpvitals;

@@ -7,7 +7,7 @@
 #include <cstdlib>
 #include <string_view>
 
-#include "collectors/fields.h"
+#include "collectors/host/fields.h"
 
 namespace tcpvitals::fuzz {
 

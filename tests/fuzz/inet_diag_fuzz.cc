@@ -2,8 +2,8 @@
 // crash, and the books balance.
 #include <cstdlib>
 
-#include "collectors/connections/socket_detail.h"
-#include "tests/unit/tracking.h"
+#include "collectors/sock_diag/socket_detail.h"
+#include "tests/support/tracking.h"
 
 using namespace tcpvitals;
 

@@ -1,4 +1,4 @@
-#include "collectors/netstat.h"
+#include "collectors/host/netstat.h"
 #include "tests/fuzz/fuzz_fields.h"
 
 using namespace tcpvitals;

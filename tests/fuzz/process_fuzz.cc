@@ -1,4 +1,4 @@
-#include "collectors/process.h"
+#include "collectors/host/process.h"
 #include "tests/fuzz/fuzz_fields.h"
 
 using namespace tcpvitals;

@@ -1,4 +1,4 @@
-#include "collectors/snmp6.h"
+#include "collectors/host/snmp6.h"
 #include "tests/fuzz/fuzz_fields.h"
 
 using namespace tcpvitals;

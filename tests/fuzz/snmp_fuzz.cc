@@ -1,4 +1,4 @@
-#include "collectors/snmp.h"
+#include "collectors/host/snmp.h"
 #include "tests/fuzz/fuzz_fields.h"
 
 using namespace tcpvitals;

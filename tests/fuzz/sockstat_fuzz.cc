@@ -1,4 +1,4 @@
-#include "collectors/sockstat.h"
+#include "collectors/host/sockstat.h"
 #include "tests/fuzz/fuzz_fields.h"
 
 using namespace tcpvitals;

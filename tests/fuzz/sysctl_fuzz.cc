@@ -1,4 +1,4 @@
-#include "collectors/sysctl.h"
+#include "collectors/host/sysctl.h"
 #include "tests/fuzz/fuzz_fields.h"
 
 using namespace tcpvitals;

@@ -13,8 +13,8 @@
 
 #include "agent/reload.h"
 #include "collectors/all.h"
-#include "collectors/connections/inet_diag.h"
 #include "collectors/kernel_source.h"
+#include "collectors/sock_diag/inet_diag.h"
 #include "exporter/render.h"
 #include "exporter/scrape.h"
 #include "server/audit_collector.h"

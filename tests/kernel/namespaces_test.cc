@@ -1,8 +1,6 @@
 // NamespaceWatcher against the kernel. Runs in a user, network and mount namespace of its own,
 // where it may do all of this and nobody else sees it: see tests/CMakeLists.txt.
 #define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
-#include "collectors/connections/namespaces.h"
-
 #include <arpa/inet.h>
 #include <doctest/doctest.h>
 #include <fcntl.h>
@@ -29,9 +27,10 @@
 #include "base/clock.h"
 #include "base/fd.h"
 #include "collectors/connections/connections_collector.h"
-#include "collectors/connections/inet_diag.h"
-#include "collectors/connections/netns.h"
-#include "collectors/snmp.h"
+#include "collectors/host/snmp.h"
+#include "collectors/namespaces/namespace_watcher.h"
+#include "collectors/namespaces/netns.h"
+#include "collectors/sock_diag/inet_diag.h"
 #include "tests/fixtures/descriptors.h"
 
 using namespace tcpvitals;
@@ -307,7 +306,7 @@ TEST_CASE("one socket receives the events of all namespaces, each with the numbe
 
   auto ours = open_diag_sockets(1 << 20);
   REQUIRE(ours.ok());
-  REQUIRE(ours->events->listen_all_namespaces().ok());
+  REQUIRE(ours->events->listen_all_namespaces(NamespaceIds::kNone).ok());
   blue.inside([] { connect_to_self(5003); });
   for (int i = 0; i < 2; ++i) green.inside([] { connect_to_self(5003); });
   run("ip link set lo up");
@@ -343,7 +342,7 @@ TEST_CASE("a namespace that somebody gave us as ours is told as ours") {
   REQUIRE(*ids->find(self.get()) != NamespaceIds::kNone);
   auto ours = open_diag_sockets(1 << 20);
   REQUIRE(ours.ok());
-  REQUIRE(ours->events->listen_all_namespaces().ok());
+  REQUIRE(ours->events->listen_all_namespaces(*ids->find(self.get())).ok());
   connect_to_self(5005);
   CHECK(eventually([&] {
     auto received = ours->events->receive();

@@ -12,9 +12,9 @@
 #include <tuple>
 #include <vector>
 
-#include "collectors/connections/classify.h"
+#include "collectors/attribution/classify.h"
 #include "collectors/connections/tracker.h"
-#include "tests/unit/diag_builder.h"
+#include "tests/support/diag_builder.h"
 
 namespace tcpvitals::testing {
 

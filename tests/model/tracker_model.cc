@@ -137,7 +137,7 @@ class Simulation {
   Simulation(std::uint64_t seed, std::uint64_t steps)
       : random_(seed), seed_(seed), steps_(steps), configurations_(configurations()) {
     config_ = configurations_[0];
-    grouping_ = std::make_unique<Grouping>(config_, kDefaultEphemeral);
+    grouping_ = std::make_unique<Grouping>(config_.grouping(kDefaultEphemeral));
     naive_.grouping = grouping_.get();
     apply_limits();
     for (int i = 0; i < 2; ++i) add_space();
@@ -666,7 +666,7 @@ class Simulation {
     const Bytes bytes = message(encode(row));
     space.tracker->add_row(first_row(bytes));
     space.naive.add_row(row);
-    if (one_in(8)) check_look_up(space, row, first_row(bytes));
+    if (one_in(8)) check_known(space, row, first_row(bytes));
     return true;
   }
 
@@ -746,7 +746,7 @@ class Simulation {
     const Excludes before = config_.excludes;
     config_ = any_of(configurations_);
     apply_limits();
-    auto grouping = std::make_unique<Grouping>(config_, kDefaultEphemeral);
+    auto grouping = std::make_unique<Grouping>(config_.grouping(kDefaultEphemeral));
     groups_.rekey([&](const GroupKey& key) { return grouping->translate(*grouping_, key); });
     naive_.groups.rekey(*grouping_, *grouping);
     for (const auto& space : spaces_) {
@@ -912,9 +912,9 @@ class Simulation {
     }
   }
 
-  void check_look_up(const Space& space, const Sight& sight, const SocketRow& row) const {
+  void check_known(const Space& space, const Sight& sight, const SocketRow& row) const {
     if (row.state == TcpState::kListen) return;
-    const Tracker::Found found = space.tracker->look_up(row);
+    const Tracker::Known found = space.tracker->known(row);
     const auto known = space.naive.known.find(row.cookie);
     const bool tracked = known != space.naive.known.end() && !known->second.vanished;
     if (!tracked) {

@@ -29,7 +29,7 @@ struct Confined {
   std::vector<std::string> homes;  // what the path of a file that may include it starts with
 };
 const std::vector<Confined> kConfined{
-    {"libmnl/", {"collectors/connections/netlink.cc", "collectors/connections/netlink_nsid.cc"}},
+    {"libmnl/", {"collectors/sock_diag/netlink.cc", "collectors/namespaces/namespace_ids.cc"}},
     {"civetweb.h", {"exporter/http.cc"}},
     {"CLI/", {"agent/options.cc"}},
     {"spdlog/", {"base/log.cc"}},

@@ -1,7 +1,7 @@
 #define DOCTEST_CONFIG_IMPLEMENT
 #include <doctest/doctest.h>
 
-#include "tests/unit/successor.h"
+#include "tests/support/successor.h"
 
 int main(int argc, char** argv) {
   if (const char* role = tcpvitals::testing::successor_role()) {

@@ -1,0 +1,26 @@
+// The collector `conntrack`: how full the connection tracking table of netfilter is, and what it
+// dropped. It holds every protocol, but on most hosts TCP fills it. A host that does not track is
+// absent, not zero; the per-CPU statistics can be missing on their own.
+#pragma once
+
+#include <memory>
+#include <string_view>
+
+#include "collectors/host/fields.h"
+
+namespace tcpvitals {
+
+// /proc/net/stat/nf_conntrack: a line of names, then one line of hexadecimal numbers for each CPU.
+struct ConntrackStat {
+  Fields totals;  // summed over the CPUs
+  std::size_t cpus = 0;
+
+  bool operator==(const ConntrackStat&) const = default;
+};
+
+// Pure; any thread.
+Result<ConntrackStat> parse_conntrack_stat(std::string_view text);
+
+std::unique_ptr<Collector> make_conntrack_collector(const KernelSource& source);
+
+}  // namespace tcpvitals

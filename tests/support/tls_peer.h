@@ -1,0 +1,40 @@
+// A TLS client over a blocking socket.
+#pragma once
+
+#include <string>
+
+#include "tests/support/serving.h"
+#include "tests/support/tls_testing.h"
+
+namespace tcpvitals::testing {
+
+struct TlsPeer {
+  explicit TlsPeer(const Endpoint& endpoint, const TlsClientOptions& options = {})
+      : socket(Client::to(endpoint)), tls(options) {}
+
+  bool handshake() {
+    bool done = false;
+    while (!(done = tls.handshake()) && exchange()) {
+    }
+    socket.send(tls.take());
+    return done;
+  }
+  bool exchange() {
+    socket.send(tls.take());
+    const std::string bytes = socket.receive_some();
+    tls.give(bytes);
+    return !bytes.empty();
+  }
+  std::string ask(const std::string& bytes) {
+    tls.write(bytes);
+    std::string answer;
+    do answer += tls.read();
+    while (answer.size() < bytes.size() && exchange());
+    return answer;
+  }
+
+  Client socket;
+  TlsClient tls;
+};
+
+}  // namespace tcpvitals::testing

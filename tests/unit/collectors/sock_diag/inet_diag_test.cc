@@ -1,0 +1,114 @@
+#include "collectors/sock_diag/inet_diag.h"
+
+#include <doctest/doctest.h>
+
+#include "tests/support/diag_builder.h"
+
+using namespace tcpvitals;
+using namespace tcpvitals::testing;
+using Next = InetDiagReader::Next;
+
+TEST_CASE("a row says what the kernel said") {
+  FakeSocket s{.cookie = 0x1122334455667788, .receive_queue = 5, .send_queue = 7};
+  s.info.total_retrans = 9;
+  const Bytes bytes = message(s);
+  const SocketRow row = first_row(bytes);
+  CHECK(row.cookie == 0x1122334455667788);
+  CHECK(row.state == TcpState::kEstablished);
+  CHECK(row.local_port == 443);
+  CHECK(row.remote_port == 40000);
+  CHECK(to_string(row.local_address()) == "192.0.2.1");
+  CHECK(to_string(row.remote_address()) == "198.51.100.7");
+  CHECK(row.receive_queue == 5);
+  CHECK(row.send_queue == 7);
+  CHECK(row.tcp_info().info.total_retrans == 9);
+  CHECK_FALSE(row.time_wait);
+  CHECK(row.message.size() == bytes.size() - sizeof(nlmsghdr));
+}
+
+TEST_CASE("a row has its cgroup's id where the kernel sends one") {
+  const Bytes sent = message({.cgroup_id = 0x100000002});
+  CHECK(first_row(sent).cgroup_id == 0x100000002);
+  const Bytes not_sent = message({});
+  CHECK(first_row(not_sent).cgroup_id == 0);
+}
+
+TEST_CASE("an IPv6 socket's v4-mapped peer is the IPv4 address") {
+  const Bytes bytes =
+      message({.local = "::ffff:192.0.2.1", .remote = "::ffff:10.0.0.1", .ipv6 = true});
+  CHECK(first_row(bytes).family == AF_INET6);
+  CHECK(first_row(bytes).remote_address() == *parse_ip_address("10.0.0.1"));
+}
+
+TEST_CASE("a dump ends with done, and an error is told by its text") {
+  SocketRow row;
+  const Bytes dump = join({message({}), message({.cookie = 2}), done()});
+  InetDiagReader reader(dump);
+  CHECK(reader.next(row) == Next::kRow);
+  CHECK(reader.next(row) == Next::kRow);
+  CHECK(row.cookie == 2);
+  CHECK(reader.next(row) == Next::kDone);
+
+  const Bytes refused = kernel_error(EPERM);
+  InetDiagReader failing(refused);
+  CHECK(failing.next(row) == Next::kError);
+  CHECK(failing.error().message == "sock_diag: Operation not permitted");
+}
+
+TEST_CASE("message types, attributes and families of a newer kernel are skipped") {
+  SocketRow row;
+  Bytes body = message({});
+  const Bytes unknown_type = wrap(99, {std::byte{1}, std::byte{2}});
+  const Bytes mixed = join({unknown_type, message({.cookie = 7}), done()});
+  InetDiagReader reader(mixed);
+  CHECK(reader.next(row) == Next::kRow);
+  CHECK(row.cookie == 7);
+  CHECK(reader.next(row) == Next::kDone);
+}
+
+TEST_CASE("every prefix of a datagram is read without harm, and no cut row is taken for whole") {
+  const Bytes whole = join(
+      {message({.cookie = 1}), message({.cookie = 2, .local = "::1", .remote = "::1"}), done()});
+  const std::size_t first_end = message({.cookie = 1}).size();
+  for (std::size_t size = 0; size < whole.size(); ++size) {
+    // On the heap and of exactly this size, so that a sanitizer sees the first byte too far.
+    const Bytes prefix(whole.begin(), whole.begin() + static_cast<std::ptrdiff_t>(size));
+    InetDiagReader reader(prefix);
+    SocketRow row;
+    std::size_t rows = 0;
+    Next next;
+    while ((next = reader.next(row)) == Next::kRow) {
+      ++rows;
+      CHECK(row.cookie == rows);
+      CHECK(row.tcp_info().length == sizeof(TcpInfo));
+    }
+    CAPTURE(size);
+    CHECK(rows == (size < first_end                      ? 0
+                   : size < whole.size() - done().size() ? size / first_end
+                                                         : 2));
+    CHECK(next != Next::kDone);
+  }
+}
+
+TEST_CASE("lengths that lie are errors, not reads past the end") {
+  const Bytes good = message({});
+  for (const std::uint16_t lie : std::initializer_list<std::uint16_t>{0, 1, 15, 60000}) {
+    Bytes bad = good;
+    std::memcpy(bad.data(), &lie, sizeof lie);  // nlmsg_len
+    SocketRow row;
+    CHECK(InetDiagReader(bad).next(row) == Next::kError);
+  }
+  for (const std::uint16_t lie : std::initializer_list<std::uint16_t>{0, 3, 60000}) {
+    Bytes bad = good;
+    std::memcpy(bad.data() + sizeof(nlmsghdr) + sizeof(inet_diag_msg), &lie,
+                sizeof lie);  // nla_len
+    SocketRow row;
+    CHECK(InetDiagReader(bad).next(row) == Next::kError);
+  }
+}
+
+TEST_CASE("a socket without a cookie has no identity, so it is an error") {
+  const Bytes bytes = message({.cookie = 0});
+  SocketRow row;
+  CHECK(InetDiagReader(bytes).next(row) == Next::kError);
+}
