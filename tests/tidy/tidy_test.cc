@@ -24,6 +24,19 @@ using Complaints = std::vector<std::string>;
 // A folder may include from itself and from those before it.
 const std::vector<std::string> kLayers{"base", "collectors", "server", "exporter", "agent"};
 
+// Likewise within a layer: a room, or a file beside the rooms, may include from its own room, from
+// those before it and from the layer's files beside the rooms, but for what lists them all.
+struct Rooms {
+  std::string layer;
+  std::vector<std::string> order;
+  std::set<std::string> lists;  // files that may include from every room, and no room from them
+};
+const std::vector<Rooms> kRooms{
+    {"collectors",
+     {"host", "sock_diag", "namespaces", "attribution", "connections"},
+     {"collectors/all.h", "collectors/all.cc"}},
+};
+
 struct Confined {
   std::string header;              // what an #include of the library starts with
   std::vector<std::string> homes;  // what the path of a file that may include it starts with
@@ -84,6 +97,36 @@ Complaints layers_include_downwards(const Tree& tree) {
     for (const std::string& header : find_all(text, "#include \"([^\"]+)\"")) {
       if (header == "version.h" && folder(path) == "agent") continue;
       if (layer(header) > layer(path)) complaints.push_back(path + " includes " + header);
+    }
+  }
+  return complaints;
+}
+
+// The room of a path in a layer; empty: it lies beside the rooms, or in another layer.
+std::string room(const std::string& layer_name, const std::string& path) {
+  if (!path.starts_with(layer_name + "/")) return "";
+  return folder(path.substr(layer_name.size() + 1));
+}
+
+Complaints rooms_include_downwards(const Tree& tree) {
+  Complaints complaints;
+  for (const Rooms& rooms : kRooms) {
+    const auto rank = [&](const std::string& name) {
+      return std::find(rooms.order.begin(), rooms.order.end(), name) - rooms.order.begin();
+    };
+    for (const auto& [path, text] : tree) {
+      if (folder(path) != rooms.layer || rooms.lists.contains(path)) continue;
+      const std::string own = room(rooms.layer, path);
+      if (!own.empty() && rank(own) == std::ssize(rooms.order)) {
+        complaints.push_back(path + " is in a room without a place in the order");
+      }
+      for (const std::string& header : find_all(text, "#include \"([^\"]+)\"")) {
+        const std::string other = room(rooms.layer, header);
+        const bool upwards = own.empty() ? !other.empty() : rank(other) > rank(own);
+        if ((!other.empty() && upwards) || rooms.lists.contains(header)) {
+          complaints.push_back(path + " includes " + header);
+        }
+      }
     }
   }
   return complaints;
@@ -233,8 +276,8 @@ TEST_CASE("the tree keeps every rule") {
   const Tree tree = read_tree(TCPVITALS_SOURCE_DIR);
   REQUIRE(tree.contains("tests/tidy/tidy_test.cc"));
   for (const auto rule :
-       {layers_include_downwards, libraries_stay_home, errors_are_values, base_stays_small,
-        pages_name_what_exists, map_is_the_tree, no_machine_paths}) {
+       {layers_include_downwards, rooms_include_downwards, libraries_stay_home, errors_are_values,
+        base_stays_small, pages_name_what_exists, map_is_the_tree, no_machine_paths}) {
     for (const std::string& complaint : rule(tree)) FAIL_CHECK(complaint);
   }
 }
@@ -244,6 +287,20 @@ TEST_CASE("a layer may not include from a higher one") {
   CHECK(layers_include_downwards({{"base/ip.cc", "#include \"agent/wiring.h\"\n"}}).size() == 1);
   CHECK(layers_include_downwards({{"server/loop.h", "#include \"exporter/http.h\"\n"}}).size() ==
         1);
+}
+
+TEST_CASE("a room may not include from a later one, nor a file beside the rooms from any") {
+  const auto complaints = [](const std::string& path, const std::string& header) {
+    return rooms_include_downwards({{path, "#include \"" + header + "\"\n"}}).size();
+  };
+  CHECK(complaints("collectors/connections/a.cc", "collectors/sock_diag/b.h") == 0);
+  CHECK(complaints("collectors/host/a.cc", "collectors/metric.h") == 0);
+  CHECK(complaints("collectors/host/a.cc", "base/ip.h") == 0);
+  CHECK(complaints("collectors/all.cc", "collectors/connections/b.h") == 0);
+  CHECK(complaints("collectors/sock_diag/a.cc", "collectors/attribution/b.h") == 1);
+  CHECK(complaints("collectors/metric.cc", "collectors/host/b.h") == 1);
+  CHECK(complaints("collectors/host/a.cc", "collectors/all.h") == 1);
+  CHECK(complaints("collectors/attic/a.cc", "collectors/metric.h") == 1);
 }
 
 TEST_CASE("every confined library is noticed outside its file") {
