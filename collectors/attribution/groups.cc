@@ -10,15 +10,11 @@ std::string_view to_string(Direction direction) {
 }
 
 std::string_view to_string(ConnectFailure reason) {
-  constexpr std::array<std::string_view, kConnectFailures> kNames{"refused", "timeout", "aborted",
-                                                                  "unknown"};
-  return kNames[static_cast<std::size_t>(reason)];
+  return kConnectFailureNames[static_cast<std::size_t>(reason)];
 }
 
 std::string_view to_string(ConnectionEnd end) {
-  constexpr std::array<std::string_view, kConnectionEnds> kNames{"orderly", "reset", "timeout",
-                                                                 "aborted", "unknown"};
-  return kNames[static_cast<std::size_t>(end)];
+  return kConnectionEndNames[static_cast<std::size_t>(end)];
 }
 
 std::uint64_t GroupStats::closes() const {

@@ -9,6 +9,7 @@
 #include <array>
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -55,6 +56,8 @@ struct GroupKey {
 // Why a connection attempt never became a connection.
 enum class ConnectFailure : std::uint8_t { kRefused, kTimeout, kAborted, kUnknown };
 inline constexpr std::size_t kConnectFailures = 4;
+inline constexpr std::array<std::string_view, kConnectFailures> kConnectFailureNames{
+    "refused", "timeout", "aborted", "unknown"};
 std::string_view to_string(ConnectFailure reason);
 
 // How a connection ended, as far as its last tcp_info tells.
@@ -66,6 +69,8 @@ enum class ConnectionEnd : std::uint8_t {
   kUnknown,  // no event came
 };
 inline constexpr std::size_t kConnectionEnds = 5;
+inline constexpr std::array<std::string_view, kConnectionEnds> kConnectionEndNames{
+    "orderly", "reset", "timeout", "aborted", "unknown"};
 std::string_view to_string(ConnectionEnd end);
 
 // Totals never fall. Times in microseconds, sizes in bytes.

@@ -5,7 +5,6 @@
 #include <linux/sock_diag.h>
 #include <sys/socket.h>
 
-#include <array>
 #include <bit>
 
 namespace tcpvitals {
@@ -49,13 +48,6 @@ bool read_attributes(std::span<const std::byte> attributes, SocketRow& row) {
 }
 
 }  // namespace
-
-std::string_view to_string(TcpState state) {
-  constexpr std::array<std::string_view, kTcpStates> kNames{
-      "unknown",   "established", "syn_sent",   "syn_recv", "fin_wait1", "fin_wait2",
-      "time_wait", "close",       "close_wait", "last_ack", "listen",    "closing"};
-  return kNames[static_cast<std::size_t>(state)];
-}
 
 IpAddress SocketRow::address(const std::byte* bytes) const {
   return family == AF_INET ? IpAddress::v4(bytes) : IpAddress::v6(bytes);

@@ -8,10 +8,12 @@
 // Source: include/uapi/linux/{netlink,inet_diag}.h.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <span>
+#include <string_view>
 
 #include "base/ip.h"
 #include "base/result.h"
@@ -36,7 +38,12 @@ enum class TcpState : std::uint8_t {
 inline constexpr std::size_t kTcpStates = 12;  // an array by state; index 0 is unused
 
 // The states' names as label values: "established", "syn_sent", ...
-std::string_view to_string(TcpState state);
+inline constexpr std::array<std::string_view, kTcpStates> kTcpStateNames{
+    "unknown",   "established", "syn_sent",   "syn_recv", "fin_wait1", "fin_wait2",
+    "time_wait", "close",       "close_wait", "last_ack", "listen",    "closing"};
+constexpr std::string_view to_string(TcpState state) {
+  return kTcpStateNames[static_cast<std::size_t>(state)];
+}
 
 // One socket as the kernel described it. Points into the datagram it was read from.
 struct SocketRow {
