@@ -1,5 +1,7 @@
 #include "base/utf8.h"
 
+#include <algorithm>
+
 namespace tcpvitals {
 
 std::size_t utf8_length(std::string_view text) {
@@ -20,6 +22,18 @@ std::size_t utf8_length(std::string_view text) {
     return !bad && tail(1) && tail(2) && tail(3) ? 4 : 0;
   }
   return 0;
+}
+
+std::string to_utf8(std::string_view bytes) {
+  const auto is_ascii = [](char c) { return static_cast<unsigned char>(c) < 0x80; };
+  if (std::all_of(bytes.begin(), bytes.end(), is_ascii)) return std::string(bytes);
+  std::string text;
+  while (!bytes.empty()) {
+    const std::size_t length = utf8_length(bytes);
+    text += length == 0 ? std::string_view("\xEF\xBF\xBD") : bytes.substr(0, length);
+    bytes.remove_prefix(std::max<std::size_t>(length, 1));
+  }
+  return text;
 }
 
 }  // namespace tcpvitals

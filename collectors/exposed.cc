@@ -2,6 +2,7 @@
 
 #include <iterator>
 #include <string>
+#include <utility>
 
 #include "base/log.h"
 
@@ -16,25 +17,36 @@ void append(std::vector<prometheus::MetricFamily>& to, std::vector<prometheus::M
 
 std::vector<prometheus::MetricFamily> ExposedCollectors::Collect() const {
   const std::lock_guard lock(mutex_);
-  const TimePoint deadline = Clock::now() + options_.patience;
+  const TimePoint start = Clock::now();
   std::vector<prometheus::MetricFamily> families;
-  Sink outcomes(collectors_.size());
-  for (Collector* const collector : collectors_) {
+  MetricNames names;
+  for (const MetricDesc& desc : {kCollectorSuccess, kMetricsRejected}) {
+    names.reserve(desc, "the program itself");
+  }
+  Sink outcomes(2 * collectors_.size());
+  for (std::size_t i = 0; i < collectors_.size(); ++i) {
+    Collector& collector = *collectors_[i];
     Sink sink(options_.max_series);
-    const auto collected = collector->collect(sink, deadline);
+    const auto collected = collector.collect(sink, start + options_.patience);
     const bool failed = !collected && !collected.error().is_absent();
-    outcomes.add(kCollectorSuccess, {collector->name()}, failed ? 0 : 1);
+    outcomes.add(kCollectorSuccess, {collector.name()}, failed ? 0 : 1);
     if (failed) {
-      log_warn("a collector failed", {{"collector", std::string(collector->name())},
+      log_warn("a collector failed", {{"collector", std::string(collector.name())},
                                       {"error", collected.error().message}});
     }
-    if (!collected) continue;
-    if (sink.dropped() > 0) {
-      log_warn("a collector has more series than its limit",
-               {{"collector", std::string(collector->name())},
-                {"dropped", std::to_string(sink.dropped())}});
+    if (collected) {
+      std::vector<prometheus::MetricFamily> own = sink.take();
+      std::vector<std::string> rejected = sink.rejected();
+      names.claim(own, collector.name(), rejected);
+      rejections_[i].add(collector.name(), rejected, start);
+      append(families, std::move(own));
+      if (sink.dropped() > 0) {
+        log_warn("a collector has more series than its limit",
+                 {{"collector", std::string(collector.name())},
+                  {"dropped", std::to_string(sink.dropped())}});
+      }
     }
-    append(families, sink.take());
+    outcomes.add(kMetricsRejected, {collector.name()}, static_cast<double>(rejections_[i].total()));
   }
   append(families, outcomes.take());
   return families;

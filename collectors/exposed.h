@@ -8,8 +8,10 @@
 //
 // Threads: Collect() from any, many at a time; the collectors see one call after the other.
 // Lifetime: outlived by the collectors. Failure: a collector that fails costs its own metrics, a
-// line in the log, and is 0 in tcpvitals_collector_success. What one throws is not caught here, and
-// prometheus-cpp lets it end the process: ours throw nothing.
+// line in the log, and is 0 in tcpvitals_collector_success. A metric that is invalid, or that an
+// earlier collector emits too, is left out alone, counted in tcpvitals_metrics_rejected_total and
+// logged. What a collector throws is not caught here, and prometheus-cpp lets it end the process:
+// ours throw nothing.
 #pragma once
 
 #include <prometheus/collectable.h>
@@ -20,6 +22,7 @@
 
 #include "base/clock.h"
 #include "collectors/collector.h"
+#include "collectors/rejections.h"
 
 namespace tcpvitals {
 
@@ -33,14 +36,15 @@ class ExposedCollectors final : public prometheus::Collectable {
   explicit ExposedCollectors(std::vector<Collector*> collectors)
       : ExposedCollectors(std::move(collectors), Options()) {}
   ExposedCollectors(std::vector<Collector*> collectors, Options options)
-      : collectors_(std::move(collectors)), options_(options) {}
+      : collectors_(std::move(collectors)), options_(options), rejections_(collectors_.size()) {}
 
   std::vector<prometheus::MetricFamily> Collect() const override;
 
  private:
   const std::vector<Collector*> collectors_;
   const Options options_;
-  mutable std::mutex mutex_;  // held while they collect
+  mutable std::mutex mutex_;                    // held while they collect
+  mutable std::vector<Rejections> rejections_;  // of each collector
 };
 
 }  // namespace tcpvitals

@@ -1,9 +1,14 @@
 #include "collectors/metric.h"
 
+#include <fmt/format.h>
+#include <prometheus/check_names.h>
+
 #include <algorithm>
 #include <cassert>
 #include <limits>
 #include <utility>
+
+#include "base/utf8.h"
 
 namespace tcpvitals {
 namespace {
@@ -32,6 +37,43 @@ std::size_t line_bytes(std::size_t name_bytes, const prometheus::ClientMetric& m
   return bytes;
 }
 
+std::span<const std::string_view> labels_of(const MetricDesc& desc) {
+  return std::span(desc.labels).first(desc.label_count());
+}
+
+// Why no sample of that description can be served; empty: nothing is wrong.
+std::string fault_of(const MetricDesc& desc) {
+  if (!prometheus::CheckMetricName(std::string(desc.name))) return "not a metric name";
+  const auto labels = labels_of(desc);
+  for (std::size_t i = 0; i < labels.size(); ++i) {
+    const bool reserved = labels[i] == "le" && desc.type == MetricType::kHistogram;
+    if (reserved || !prometheus::CheckLabelName(std::string(labels[i]))) {
+      return fmt::format("not a label name: \"{}\"", labels[i]);
+    }
+    if (std::find(labels.begin(), labels.begin() + i, labels[i]) != labels.begin() + i) {
+      return fmt::format("one label twice: {}", labels[i]);
+    }
+  }
+  return {};
+}
+
+// Sorts a family's samples; tells of the first series that is there twice, if one is.
+std::string sort_samples(prometheus::MetricFamily& family) {
+  using prometheus::ClientMetric;
+  const auto less = [](const ClientMetric& a, const ClientMetric& b) { return a.label < b.label; };
+  auto& samples = family.metric;
+  if (!std::is_sorted(samples.begin(), samples.end(), less)) {
+    std::sort(samples.begin(), samples.end(), less);
+  }
+  const auto twice = std::adjacent_find(
+      samples.begin(), samples.end(),
+      [](const ClientMetric& a, const ClientMetric& b) { return a.label == b.label; });
+  if (twice == samples.end()) return {};
+  std::string fault = "one series twice:";
+  for (const auto& l : twice->label) fault += fmt::format(" {}=\"{}\"", l.name, l.value);
+  return fault;
+}
+
 }  // namespace
 
 FamilySize size_of(const prometheus::MetricFamily& family) {
@@ -46,30 +88,45 @@ FamilySize size_of(const prometheus::MetricFamily& family) {
   return size;
 }
 
+Sink::Family& Sink::family_of(const MetricDesc& desc) {
+  // Samples of one family usually come one after the other, so the last family is looked at first.
+  const auto named = [&](const Family& f) { return f.model.name == desc.name; };
+  const auto found = std::find_if(families_.rbegin(), families_.rend(), named);
+  if (found == families_.rend()) {
+    const auto labels = labels_of(desc);
+    return families_.emplace_back(
+        Family{{std::string(desc.name), std::string(desc.help), model_type(desc.type), {}},
+               {labels.begin(), labels.end()},
+               fault_of(desc)});
+  }
+  Family& family = *found;
+  if (family.model.type != model_type(desc.type) ||
+      !std::ranges::equal(family.labels, labels_of(desc))) {
+    family.fault = "two descriptions of one name";
+  }
+  return family;
+}
+
 prometheus::ClientMetric* Sink::next(const MetricDesc& desc,
                                      std::span<const std::string_view> label_values,
                                      std::size_t series) {
-  assert(label_values.size() == desc.label_count());
   if (series_ + series > max_series_) {
     dropped_ += series;
     return nullptr;
   }
   series_ += series;
-  // Samples of one family usually come one after the other, so the last family is looked at first.
-  const auto named = [&](const prometheus::MetricFamily& f) { return f.name == desc.name; };
-  auto family = std::find_if(families_.rbegin(), families_.rend(), named);
-  if (family == families_.rend()) {
-    families_.push_back(
-        {std::string(desc.name), std::string(desc.help), model_type(desc.type), {}});
-    family = families_.rbegin();
+  Family& family = family_of(desc);
+  if (label_values.size() != family.labels.size()) {
+    family.fault = fmt::format("a sample with {} label values, where {} belong",
+                               label_values.size(), family.labels.size());
   }
-  prometheus::ClientMetric& metric = family->metric.emplace_back();
+  if (!family.fault.empty()) return nullptr;
+  prometheus::ClientMetric& metric = family.model.metric.emplace_back();
   metric.label.reserve(label_values.size());
-  std::size_t i = 0;
-  for (const std::string_view value : label_values) {
-    const std::string_view name = desc.labels[i++];
+  for (std::size_t i = 0; i < label_values.size(); ++i) {
     // To Prometheus an empty label is one that is not there.
-    if (!value.empty()) metric.label.push_back({std::string(name), std::string(value)});
+    if (label_values[i].empty()) continue;
+    metric.label.push_back({family.labels[i], to_utf8(label_values[i])});
   }
   return &metric;
 }
@@ -113,7 +170,19 @@ void Sink::add_histogram(const MetricDesc& desc,
 
 std::vector<prometheus::MetricFamily> Sink::take() {
   series_ = 0;
-  return std::exchange(families_, {});
+  rejected_.clear();
+  std::vector<prometheus::MetricFamily> sound;
+  sound.reserve(families_.size());
+  for (Family& family : families_) {
+    if (family.fault.empty()) family.fault = sort_samples(family.model);
+    if (family.fault.empty()) {
+      sound.push_back(std::move(family.model));
+    } else {
+      rejected_.push_back(fmt::format("{}: {}", family.model.name, family.fault));
+    }
+  }
+  families_.clear();
+  return sound;
 }
 
 }  // namespace tcpvitals

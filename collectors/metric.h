@@ -13,6 +13,7 @@
 #include <cstdint>
 #include <initializer_list>
 #include <span>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -52,7 +53,8 @@ class Sink {
  public:
   explicit Sink(std::size_t max_series) : max_series_(max_series) {}
 
-  // One sample of a counter, gauge or untyped metric. As many values as the desc has labels.
+  // One sample of a counter, gauge or untyped metric. As many values as the desc has labels; an
+  // empty value is a label that is not there, and a byte that is not UTF-8 becomes U+FFFD.
   void add(const MetricDesc& desc, std::span<const std::string_view> label_values, double value);
   void add(const MetricDesc& desc, std::initializer_list<std::string_view> label_values,
            double value) {
@@ -66,10 +68,23 @@ class Sink {
   std::size_t series() const { return series_; }
   std::size_t dropped() const { return dropped_; }
 
-  // Families in the order in which their first sample was added. Leaves the sink empty.
+  // Families in the order in which their first sample was added, their samples sorted by labels.
+  // Leaves the sink empty. A family that nobody could read is left out whole and is told by
+  // rejected(): a series twice, an invalid name or label, a sample without its labels, two
+  // descriptions under one name.
   std::vector<prometheus::MetricFamily> take();
 
+  // A sentence for each family that take() left out.
+  const std::vector<std::string>& rejected() const { return rejected_; }
+
  private:
+  struct Family {
+    prometheus::MetricFamily model;
+    std::vector<std::string> labels;  // names, in the order in which values are given
+    std::string fault;                // why it cannot be served, unless empty
+  };
+
+  Family& family_of(const MetricDesc& desc);
   prometheus::ClientMetric* next(const MetricDesc& desc,
                                  std::span<const std::string_view> label_values,
                                  std::size_t series);
@@ -77,7 +92,8 @@ class Sink {
   std::size_t max_series_;
   std::size_t series_ = 0;
   std::size_t dropped_ = 0;
-  std::vector<prometheus::MetricFamily> families_;
+  std::vector<Family> families_;
+  std::vector<std::string> rejected_;
 };
 
 // What a family takes as text, a little overstated, and how many series it is.

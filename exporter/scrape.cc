@@ -1,55 +1,56 @@
 #include "exporter/scrape.h"
 
 #include <fmt/format.h>
-#include <prometheus/check_names.h>
 
 #include <algorithm>
 #include <array>
 #include <deque>
 #include <exception>
+#include <iterator>
 #include <thread>
-#include <unordered_map>
 #include <utility>
 
 #include "base/log.h"
 #include "base/thread.h"
+#include "collectors/rejections.h"
 
 namespace tcpvitals {
 namespace {
 
-using prometheus::ClientMetric;
 using prometheus::MetricFamily;
 using Outcome = CollectorReport::Outcome;
 
 constexpr std::array kMetrics{
     MetricDesc{"tcpvitals_build_info",
                MetricType::kGauge,
-               "Always 1; the label is the agent's version.",
+               "Constant 1, labelled with the agent's version.",
                {"version"}},
     MetricDesc{"tcpvitals_collector_available",
                MetricType::kGauge,
-               "1, or 0 where this kernel or host does not have what the collector reads.",
+               "Whether this host has what the collector reads: 1 if it does, 0 if not.",
                {"collector"}},
     MetricDesc{"tcpvitals_collector_duration_seconds",
                MetricType::kGauge,
-               "How long the collector took in this scrape.",
+               "Time the collector took in this scrape.",
                {"collector"}},
     kCollectorSuccess,
     MetricDesc{"tcpvitals_series",
                MetricType::kGauge,
-               "Time series the collector contributed to this scrape.",
+               "Time series of the collector in this scrape.",
                {"collector"}},
     MetricDesc{
         "tcpvitals_series_dropped_total",
         MetricType::kCounter,
-        "Time series left out because the collector or the response had more than its limit, "
-        "summed over scrapes.",
+        "Time series left out because the collector or the response exceeded its limit; counted in "
+        "every scrape.",
         {"collector"}},
     MetricDesc{
         "tcpvitals_response_bytes", MetricType::kGauge,
-        "What the collectors' series take as text, before compression, a little overstated."},
+        "Size of the collectors' series as text, before compression; estimated slightly too high."},
     MetricDesc{"tcpvitals_response_bytes_limit", MetricType::kGauge,
-               "What they may take; the rest is counted in tcpvitals_series_dropped_total."},
+               "Limit of tcpvitals_response_bytes; series beyond it are left out and counted in "
+               "tcpvitals_series_dropped_total."},
+    kMetricsRejected,
 };
 constexpr auto& kBuildInfo = kMetrics[0];
 constexpr auto& kAvailable = kMetrics[1];
@@ -58,33 +59,6 @@ constexpr auto& kSeries = kMetrics[4];
 constexpr auto& kSeriesDropped = kMetrics[5];
 constexpr auto& kBytes = kMetrics[6];
 constexpr auto& kBytesLimit = kMetrics[7];
-
-void sort_samples(MetricFamily& family) {
-  const auto less = [](const ClientMetric& a, const ClientMetric& b) { return a.label < b.label; };
-  auto& samples = family.metric;
-  if (!std::is_sorted(samples.begin(), samples.end(), less)) {
-    std::sort(samples.begin(), samples.end(), less);
-  }
-}
-
-// Sorts one collector's samples and refuses what a ScrapeResult promises not to contain.
-Result<void> seal(std::vector<MetricFamily>& families) {
-  const auto equal = [](const ClientMetric& a, const ClientMetric& b) {
-    return a.label == b.label;
-  };
-  for (MetricFamily& family : families) {
-    if (!prometheus::CheckMetricName(family.name)) {
-      return Error{fmt::format("\"{}\" is not a metric name", family.name)};
-    }
-    sort_samples(family);
-    const auto twice = std::adjacent_find(family.metric.begin(), family.metric.end(), equal);
-    if (twice == family.metric.end()) continue;
-    std::string labels;
-    for (const auto& l : twice->label) labels += fmt::format(" {}=\"{}\"", l.name, l.value);
-    return Error{fmt::format("{}: one series twice:{}", family.name, labels)};
-  }
-  return {};
-}
 
 // The only place, beside main, where exceptions end: whatever a collector does is an outcome.
 Result<void> guarded_collect(Collector& collector, Sink& sink, TimePoint deadline) {
@@ -117,6 +91,7 @@ void fail(CollectorReport& report, std::string message) {
   report.message = std::move(message);
   report.series = 0;
   report.dropped = 0;
+  report.rejected.clear();
 }
 
 }  // namespace
@@ -144,6 +119,7 @@ struct Scrape::Worker {
   std::condition_variable wake;
   Outcome last_outcome = Outcome::kOk;
   std::size_t dropped_total = 0;
+  Rejections rejections;
   std::thread thread;
 };
 
@@ -193,24 +169,16 @@ std::span<const MetricDesc> Scrape::metrics_of(std::string_view collector) const
 
 ScrapeResult Scrape::run(TimePoint deadline, const Selection& selection) {
   ScrapeResult result;
-  std::unordered_map<std::string, std::string_view> owners;  // metric name to collector
-  for (const MetricDesc& desc : kMetrics) owners.emplace(desc.name, "the scrape itself");
   std::vector<Answer> answers = ask(deadline, selection);
+  MetricNames names;
+  for (const MetricDesc& desc : kMetrics) names.reserve(desc, "the scrape itself");
+  for (Answer& answer : answers) {
+    names.claim(answer.families, answer.report.collector, answer.report.rejected);
+  }
   const std::size_t bytes = fit(answers);
   for (Answer& answer : answers) {
-    CollectorReport& report = answer.report;
-    for (const MetricFamily& family : answer.families) {
-      const auto other = owners.find(family.name);
-      if (other == owners.end()) continue;
-      fail(report, fmt::format("{} already comes from {}", family.name, other->second));
-      answer.families.clear();
-      break;
-    }
-    for (MetricFamily& family : answer.families) {
-      owners.emplace(family.name, report.collector);
-      result.families.push_back(std::move(family));
-    }
-    result.reports.push_back(std::move(report));
+    std::move(answer.families.begin(), answer.families.end(), std::back_inserter(result.families));
+    result.reports.push_back(std::move(answer.report));
   }
   account(result, bytes);
   std::sort(result.families.begin(), result.families.end(),
@@ -218,14 +186,18 @@ ScrapeResult Scrape::run(TimePoint deadline, const Selection& selection) {
   return result;
 }
 
-// Makes the answers fit into max_bytes; tells how many they take.
+// Makes the answers fit into max_bytes, and counts their series; tells how many bytes they take.
 std::size_t Scrape::fit(std::vector<Answer>& answers) const {
   std::size_t total = 0;
   std::size_t most = 0;
   Answer* largest = nullptr;
   for (Answer& answer : answers) {
     std::size_t bytes = 0;
-    for (const MetricFamily& family : answer.families) bytes += size_of(family).text_bytes;
+    for (const MetricFamily& family : answer.families) {
+      const FamilySize size = size_of(family);
+      bytes += size.text_bytes;
+      answer.report.series += size.series;
+    }
     total += bytes;
     if (bytes > most) largest = &answer;
     most = std::max(most, bytes);
@@ -301,34 +273,33 @@ Scrape::Answer Scrape::collect(Collector& collector, TimePoint deadline) const {
   CollectorReport& report = answer.report;
   const TimePoint start = Clock::now();
   Sink sink(options_.max_series);
-  Result<void> outcome = guarded_collect(collector, sink, deadline);
+  const Result<void> outcome = guarded_collect(collector, sink, deadline);
   report.collector = collector.name();
-  report.series = sink.series();
-  report.dropped = sink.dropped();
-  if (outcome) {
-    answer.families = sink.take();
-    outcome = seal(answer.families);
-  }
   if (outcome) {
     report.outcome = Outcome::kOk;
+    report.dropped = sink.dropped();
+    answer.families = sink.take();
+    report.rejected = sink.rejected();
   } else {
     fail(report, outcome.error().message);
     if (outcome.error().is_absent()) report.outcome = Outcome::kAbsent;
-    answer.families.clear();
   }
   report.duration_seconds = seconds_since(start);
   return answer;
 }
 
 void Scrape::account(ScrapeResult& result, std::size_t bytes) {
-  Sink sink(3 + 5 * result.reports.size());
+  Sink sink(3 + 6 * result.reports.size());
   sink.add(kBuildInfo, {options_.version}, 1);
   sink.add(kBytes, static_cast<double>(bytes));
   sink.add(kBytesLimit, static_cast<double>(options_.max_bytes));
+  const TimePoint now = Clock::now();
   for (const CollectorReport& report : result.reports) {
     Worker& worker = *workers_[index_of(report.collector)];
     std::unique_lock lock(mutex_);
     const std::size_t dropped_total = worker.dropped_total += report.dropped;
+    worker.rejections.add(report.collector, report.rejected, now);
+    const std::size_t rejected_total = worker.rejections.total();
     const Outcome before = std::exchange(worker.last_outcome, report.outcome);
     lock.unlock();
     log_change(before, report);
@@ -337,12 +308,10 @@ void Scrape::account(ScrapeResult& result, std::size_t bytes) {
     sink.add(kCollectorSuccess, {report.collector}, report.outcome != Outcome::kFailed);
     sink.add(kSeries, {report.collector}, static_cast<double>(report.series));
     sink.add(kSeriesDropped, {report.collector}, static_cast<double>(dropped_total));
+    sink.add(kMetricsRejected, {report.collector}, static_cast<double>(rejected_total));
   }
   auto own = sink.take();
-  for (MetricFamily& family : own) {
-    sort_samples(family);
-    result.families.push_back(std::move(family));
-  }
+  std::move(own.begin(), own.end(), std::back_inserter(result.families));
 }
 
 bool Scrape::wait_idle(TimePoint deadline) {

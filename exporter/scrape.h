@@ -33,7 +33,8 @@ struct CollectorReport {
   std::string message;  // why, unless ok
   double duration_seconds = 0;
   std::size_t series = 0;
-  std::size_t dropped = 0;  // in this scrape
+  std::size_t dropped = 0;            // series beyond a limit, in this scrape
+  std::vector<std::string> rejected;  // a sentence for each metric that could not be served
 };
 
 struct ScrapeResult {
@@ -48,7 +49,8 @@ using Selection = std::vector<bool>;
 
 // Any thread may call run(), many at a time. Each collector has one thread of its own, on which
 // calls queue, so that all collectors run at once and none twice. A metric belongs to one
-// collector: of two that emit the same name the later one has failed.
+// collector: of two that emit the same name the later one loses that metric. So does a collector
+// whose metric is invalid (Sink::take), and everything else of it is served.
 class Scrape {
  public:
   struct Options {

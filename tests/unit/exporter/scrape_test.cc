@@ -239,26 +239,120 @@ TEST_CASE("families and samples are sorted, whatever the order of emission") {
         std::string::npos);
 }
 
-TEST_CASE("no series leaves twice") {
-  std::vector<Fake> fakes;
-  fakes.emplace_back("stutter", emits(kTwo, {"a", "b", "a"}));
-  fakes.emplace_back("owner", emits(kOne, {"a"}));
-  fakes.emplace_back("intruder", emits(kOne, {"b"}));
+TEST_CASE("a metric that cannot be served costs itself, never its collector") {
+  static constexpr MetricDesc kNoName{"9 lives\n", MetricType::kGauge, "No.", {"key"}};
+  static constexpr MetricDesc kNoLabel{"test_label", MetricType::kGauge, "No.", {"a-b"}};
+  static constexpr MetricDesc kCounter{"test_two", MetricType::kCounter, "Two.", {"key"}};
+  const struct {
+    const char* what;
+    Fake::Body emits;
+    const char* rejected;
+  } kTable[] = {
+      {"a series twice", emits(kTwo, {"a", "b", "a"}), "test_two: one series twice: key=\"a\""},
+      {"a series twice once it is UTF-8", emits(kTwo, {"\xff", "\xfe"}),
+       "test_two: one series twice: key=\"\xEF\xBF\xBD\""},
+      {"a wrong name", emits(kNoName), "9 lives\n: not a metric name"},
+      {"a wrong label", emits(kNoLabel), "test_label: not a label name: \"a-b\""},
+      {"too few label values",
+       [](Sink& sink, TimePoint) -> Result<void> {
+         sink.add(kTwo, {"a"}, 1);
+         sink.add(kTwo, 2);
+         return {};
+       },
+       "test_two: a sample with 0 label values, where 1 belong"},
+      {"too many label values",
+       [](Sink& sink, TimePoint) -> Result<void> {
+         sink.add(kTwo, {"a", "b"}, 2);
+         return {};
+       },
+       "test_two: a sample with 2 label values, where 1 belong"},
+      {"two descriptions",
+       [](Sink& sink, TimePoint) -> Result<void> {
+         sink.add(kTwo, {"a"}, 1);
+         sink.add(kCounter, {"b"}, 1);
+         return {};
+       },
+       "test_two: two descriptions of one name"},
+  };
+  for (const auto& row : kTable) {
+    CAPTURE(row.what);
+    std::vector<Fake> fakes;
+    fakes.emplace_back("mixed", [&](Sink& sink, TimePoint deadline) -> Result<void> {
+      sink.add(kOne, {"before"}, 1);
+      auto emitted = row.emits(sink, deadline);
+      sink.add(kThree, {"after"}, 1);
+      return emitted;
+    });
+    Scrape scrape(pointers(fakes), {.version = "0"});
+    for (const char* total : {"1\n", "2\n"}) {
+      const ScrapeResult result = scrape.run(soon());
+      CHECK(report_of(result, "mixed").outcome == Outcome::kOk);
+      CHECK(report_of(result, "mixed").rejected == std::vector<std::string>{row.rejected});
+      CHECK(has(result, "test_one{key=\"before\"} 1\n"));
+      CHECK(has(result, "test_three{key=\"after\"} 1\n"));
+      CHECK(has(result, "tcpvitals_series{collector=\"mixed\"} 2\n"));
+      CHECK(has(result,
+                std::string("tcpvitals_metrics_rejected_total{collector=\"mixed\"} ") + total));
+      for (const auto& family : result.families) {
+        CHECK(std::string(row.rejected).find(family.name + ":") != 0);
+      }
+    }
+  }
+}
+
+TEST_CASE("of two collectors that emit one name the later one loses that metric alone") {
   static constexpr MetricDesc kStolen{"tcpvitals_build_info", MetricType::kGauge, "Mine.", {"key"}};
-  fakes.emplace_back("thief", emits(kStolen));
-  static constexpr MetricDesc kIllegal{"9 lives\n", MetricType::kGauge, "No.", {"key"}};
-  fakes.emplace_back("garbage", emits(kIllegal));
+  static constexpr MetricDesc kPart{"test_seconds_count", MetricType::kGauge, "Mine.", {"key"}};
+  std::vector<Fake> fakes;
+  fakes.emplace_back("owner", [](Sink& sink, TimePoint) -> Result<void> {
+    sink.add(kOne, {"a"}, 1);
+    sink.add_histogram(kHistogram, {"a"}, {kBounds, kCounts, 1});
+    return {};
+  });
+  fakes.emplace_back("intruder", [](Sink& sink, TimePoint) -> Result<void> {
+    sink.add(kOne, {"b"}, 1);
+    sink.add(kStolen, {"b"}, 1);
+    sink.add(kPart, {"b"}, 1);
+    sink.add(kTwo, {"b"}, 1);
+    return {};
+  });
   Scrape scrape(pointers(fakes), {.version = "0"});
   const ScrapeResult result = scrape.run(soon());
-  CHECK(report_of(result, "stutter").message == "test_two: one series twice: key=\"a\"");
-  CHECK(report_of(result, "owner").outcome == Outcome::kOk);
-  CHECK(report_of(result, "intruder").message == "test_one already comes from owner");
-  CHECK(report_of(result, "thief").message ==
-        "tcpvitals_build_info already comes from the scrape itself");
-  CHECK(report_of(result, "garbage").message == "\"9 lives\n\" is not a metric name");
+  CHECK(report_of(result, "owner").rejected.empty());
+  CHECK(report_of(result, "intruder").outcome == Outcome::kOk);
+  CHECK(report_of(result, "intruder").rejected ==
+        std::vector<std::string>{
+            "test_one: test_one already comes from owner",
+            "tcpvitals_build_info: tcpvitals_build_info already comes from the scrape itself",
+            "test_seconds_count: test_seconds_count already comes from owner"});
   CHECK(has(result, "test_one{key=\"a\"} 1\n"));
+  CHECK(has(result, "test_seconds_count{key=\"a\"} 4321\n"));
+  CHECK(has(result, "test_two{key=\"b\"} 1\n"));
   CHECK_FALSE(has(result, "test_one{key=\"b\"}"));
-  CHECK_FALSE(has(result, "test_two"));
+  CHECK_FALSE(has(result, "test_seconds_count{key=\"b\"}"));
+  CHECK_FALSE(has(result, "tcpvitals_build_info{key"));
+  CHECK(has(result, "tcpvitals_series{collector=\"intruder\"} 1\n"));
+  CHECK(has(result, "tcpvitals_metrics_rejected_total{collector=\"intruder\"} 3\n"));
+  CHECK(has(result, "tcpvitals_metrics_rejected_total{collector=\"owner\"} 0\n"));
+}
+
+TEST_CASE("what a collector that failed had left out does not count") {
+  std::vector<Fake> fakes;
+  std::atomic<bool> fails = false;
+  fakes.emplace_back("both", [&](Sink& sink, TimePoint) -> Result<void> {
+    for (int i = 0; i < 5; ++i) sink.add(kOne, {"a"}, 1);
+    if (fails) return Error{"broken"};
+    return {};
+  });
+  Scrape scrape(pointers(fakes), {.version = "0", .max_series = 3});
+  for (int i = 0; i < 3; ++i) {
+    const ScrapeResult result = scrape.run(soon());
+    CHECK(report_of(result, "both").dropped == (i == 0 ? 2 : 0));
+    CHECK(report_of(result, "both").rejected.size() == (i == 0 ? 1 : 0));
+    CHECK(has(result, "tcpvitals_series_dropped_total{collector=\"both\"} 2\n"));
+    CHECK(has(result, "tcpvitals_metrics_rejected_total{collector=\"both\"} 1\n"));
+    fails = true;
+  }
 }
 
 TEST_CASE("a collector's series are bounded; what is over the bound is counted across scrapes") {
