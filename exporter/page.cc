@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <iterator>
 #include <limits>
@@ -21,6 +22,7 @@ using Outcome = CollectorReport::Outcome;
 constexpr std::size_t kRows = 12;  // of one table: what needs more belongs in a dashboard
 constexpr double kWarnRatio = 0.01;
 constexpr double kCriticalRatio = 0.05;
+constexpr double kNone = std::numeric_limits<double>::quiet_NaN();  // shown as a dash
 
 constexpr std::string_view kHead = R"(<!doctype html>
 <html lang="en"><head><meta charset="utf-8">
@@ -119,8 +121,12 @@ const char* severity(double ratio) {
   return ratio >= kWarnRatio ? "warn" : "";
 }
 
-double ratio_of(double part, double whole) {
-  return whole > 0 ? part / whole : std::numeric_limits<double>::quiet_NaN();
+double ratio_of(double part, double whole) { return whole > 0 ? part / whole : kNone; }
+
+// Of data segments that were repeats. A FIN sent again without data is in `part` alone: no more
+// than all.
+double share_of(double part, double whole) {
+  return whole > 0 ? std::min(part / whole, 1.0) : kNone;
 }
 
 const MetricFamily* find(const ScrapeResult& scrape, std::string_view name) {
@@ -171,9 +177,7 @@ class Distribution {
 
   // Interpolated within its bucket, as PromQL's histogram_quantile does. NaN: nothing observed.
   double quantile(double q) const {
-    if (buckets_.empty() || buckets_.back().cumulative_count == 0) {
-      return std::numeric_limits<double>::quiet_NaN();
-    }
+    if (buckets_.empty() || buckets_.back().cumulative_count == 0) return kNone;
     const double rank = q * static_cast<double>(buckets_.back().cumulative_count);
     double lower_bound = 0;
     double below = 0;
@@ -199,7 +203,7 @@ struct Service {
   double sockets = 0;
   double opened = 0;
   double data_segments = 0;
-  double retransmitted = 0;
+  double retransmitted = 0;  // SYNs left out: they carry no data
   Distribution rtt;
 };
 
@@ -220,6 +224,8 @@ Services services_of(const ScrapeResult& scrape) {
            [&](const ClientMetric& m, double v) { of(m).data_segments += v; });
   for_each(scrape, "tcp_retransmitted_segments_total",
            [&](const ClientMetric& m, double v) { of(m).retransmitted += v; });
+  for_each(scrape, "tcp_retransmitted_syns_total",
+           [&](const ClientMetric& m, double v) { of(m).retransmitted -= v; });
   for_each(scrape, "tcp_rtt_seconds",
            [&](const ClientMetric& m, double) { of(m).rtt.add(m.histogram); });
   return services;
@@ -228,6 +234,7 @@ Services services_of(const ScrapeResult& scrape) {
 struct Queue {
   std::string address;
   std::string port;
+  std::string netns;  // empty where namespaces are not told apart
   double length = 0;
   double peak = 0;
   double limit = 0;
@@ -237,12 +244,13 @@ struct Queue {
 
 // The fullest first.
 std::vector<Queue> queues_of(const ScrapeResult& scrape) {
-  std::map<std::pair<std::string_view, std::string_view>, Queue> by_listener;
+  std::map<std::array<std::string_view, 3>, Queue> by_listener;
   const auto read = [&](std::string_view name, double Queue::*member) {
     for_each(scrape, name, [&](const ClientMetric& m, double v) {
-      Queue& queue = by_listener[{label(m, "address"), label(m, "port")}];
+      Queue& queue = by_listener[{label(m, "address"), label(m, "port"), label(m, "netns")}];
       queue.address = label(m, "address");
       queue.port = label(m, "port");
+      queue.netns = label(m, "netns");
       queue.*member = v;
     });
   };
@@ -270,18 +278,21 @@ void put_bar(std::string& out, double share) {
       100 * std::clamp(share, 0.0, 1.0));
 }
 
+// All network namespaces together.
+std::map<std::string_view, double> sockets_by_state(const ScrapeResult& scrape) {
+  std::map<std::string_view, double> sockets;
+  for_each(scrape, "tcp_host_connections",
+           [&](const ClientMetric& m, double v) { sockets[label(m, "state")] += v; });
+  return sockets;
+}
+
 void put_connections_card(std::string& out, const ScrapeResult& scrape) {
   const auto all = sum(scrape, "tcp_host_connections");
   if (!all) return;
-  double established = 0;
-  double listening = 0;
-  for_each(scrape, "tcp_host_connections", [&](const ClientMetric& m, double v) {
-    if (label(m, "state") == "established") established = v;
-    if (label(m, "state") == "listen") listening = v;
-  });
-  put_card(out, "Established connections", humanized_count(established), "",
+  auto sockets = sockets_by_state(scrape);
+  put_card(out, "Established connections", humanized_count(sockets["established"]), "",
            fmt::format("{} sockets in all, {} of them listening", humanized_count(*all),
-                       humanized_count(listening)));
+                       humanized_count(sockets["listen"])));
 }
 
 void put_retransmits_card(std::string& out, const ScrapeResult& scrape,
@@ -320,12 +331,12 @@ void put_states(std::string& out, const ScrapeResult& scrape) {
   const auto all = sum(scrape, "tcp_host_connections");
   if (!all) return;
   put(out, "<section><h2>Sockets by state</h2><table>\n");
-  for_each(scrape, "tcp_host_connections", [&](const ClientMetric& m, double v) {
+  for (const auto& [state, v] : sockets_by_state(scrape)) {
     put(out, "<tr{}><td>{}</td><td class=\"fill\">", v == 0 ? " class=\"mute\"" : "",
-        escaped(label(m, "state")));
+        escaped(state));
     put_bar(out, *all > 0 ? v / *all : 0);
     put(out, "</td><td>{}</td></tr>\n", humanized_count(v));
-  });
+  }
   put(out, "</table></section>\n");
 }
 
@@ -347,7 +358,7 @@ void put_services(std::string& out, const ScrapeResult& scrape) {
       shown < order.size() ? fmt::format("; {} of {}", shown, order.size()) : "");
   for (std::size_t i = 0; i < shown; ++i) {
     const auto& [key, s] = *order[i];
-    const double ratio = ratio_of(s.retransmitted, s.data_segments);
+    const double ratio = share_of(s.retransmitted, s.data_segments);
     put(out,
         "<tr><td>{}</td><td class=\"left\">{}</td><td>{}</td><td>{}</td><td>{}</td>"
         "<td class=\"{}\">{}</td><td>{}</td><td>{}</td></tr>\n",
@@ -367,8 +378,8 @@ void put_queues(std::string& out, const std::vector<Queue>& queues) {
   for (std::size_t i = 0; i < std::min(queues.size(), kRows); ++i) {
     const Queue& q = queues[i];
     const bool v6 = q.address.find(':') != std::string::npos;
-    put(out, "<tr><td>{}{}{}:{}</td><td class=\"fill\">", v6 ? "[" : "", escaped(q.address),
-        v6 ? "]" : "", escaped(q.port));
+    put(out, "<tr><td>{}{}{}:{} {}</td><td class=\"fill\">", v6 ? "[" : "", escaped(q.address),
+        v6 ? "]" : "", escaped(q.port), escaped(q.netns));
     put_bar(out, q.fill());
     put(out, "</td><td>{}</td><td>{}</td><td>{}</td></tr>\n", humanized_count(q.length),
         humanized_count(q.peak), humanized_count(q.limit));
@@ -417,7 +428,7 @@ void put_server(std::string& out, const ScrapeResult& scrape) {
   std::size_t rows = 0;
   for (const auto& [name, c] : listeners) {
     if (rows++ == kRows) break;
-    const double ratio = ratio_of(c.retransmitted, c.data_segments);
+    const double ratio = share_of(c.retransmitted, c.data_segments);
     put(out,
         "<tr><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td class=\"{}\">{}</td><td>{}</td></tr>"
         "\n",
@@ -439,7 +450,7 @@ void put_collectors(std::string& out, const ScrapeResult& scrape) {
     put(out,
         "<tr><td>{}</td><td class=\"left\"><span class=\"{}\"><span class=\"dot\"></span>{}</span>"
         "</td><td class=\"left wrap mute\">{}</td><td>{}</td><td>{}</td></tr>\n",
-        escaped(r.collector), color, word, escaped(r.message),
+        escaped(r.collector), color, word, escaped(r.rejected.empty() ? r.message : r.rejected[0]),
         humanized_count(static_cast<double>(r.series)), humanized_seconds(r.duration_seconds));
   }
   put(out, "</table></section>\n");
@@ -497,7 +508,7 @@ std::string render_page(const PageFacts& facts, std::string_view metrics_path,
   put_server(out, scrape);
   put(out, "</div></div>\n");
   put_collectors(out, scrape);
-  put(out, "<footer>tcpvitals {} · this page renews itself every 10 seconds</footer>\n",
+  put(out, "<footer>tcpvitals {} · this page refreshes every 10 seconds</footer>\n",
       escaped(facts.version));
   put(out, "</main></body></html>\n");
   return out;

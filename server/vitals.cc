@@ -92,8 +92,10 @@ void ConnectionVitals::finish(TcpTotals& totals) {
   if (has_min_rtt()) totals.min_rtt.observe(min_rtt_us);
 }
 
+// SYN-ACKs and FINs without data are retransmitted too, and are no data segments.
 double ConnectionVitals::retransmit_ratio() const {
-  return data_segments_sent == 0 ? 0 : double(retransmitted_segments) / double(data_segments_sent);
+  if (data_segments_sent == 0) return 0;
+  return std::min(1.0, double(retransmitted_segments) / double(data_segments_sent));
 }
 
 }  // namespace tcpvitals

@@ -150,6 +150,17 @@ TEST_CASE("gzip is used when the scraper takes it, and only then") {
   }
 }
 
+TEST_CASE("whatever is answered, nobody keeps it, guesses its type or holds the connection") {
+  const Fixture f;
+  for (const char* path : {"/metrics", "/", "/-/ready", "/nope", "/api/v1/groups"}) {
+    CAPTURE(path);
+    const std::string answer = f.get(path);
+    CHECK(contains(answer, "\r\nCache-Control: no-store\r\n"));
+    CHECK(contains(answer, "\r\nX-Content-Type-Options: nosniff\r\n"));
+    CHECK(contains(answer, "\r\nConnection: close\r\n"));
+  }
+}
+
 TEST_CASE("HEAD has the headers of GET and no body") {
   const Fixture f;
   const std::string answer = f.send("HEAD /-/healthy HTTP/1.1\r\nHost: x\r\n\r\n");

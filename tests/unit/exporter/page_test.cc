@@ -154,7 +154,77 @@ TEST_CASE("page: the accept queue that was fullest in the last minute comes firs
   const std::string html = page(made);
   CHECK(contains(html, "value bad\">100.00 %</div>"));
   CHECK(contains(html, "port 443: 64 of 64"));
-  CHECK(html.find("<td>[::]:443</td>") < html.find("<td>[::]:80</td>"));
+  CHECK(html.find("<td>[::]:443 </td>") < html.find("<td>[::]:80 </td>"));
+}
+
+TEST_CASE("page: an accept queue warns from 80 % on and is bad when it is full") {
+  const std::tuple<double, const char*, const char*> kRows[] = {{51, "", "79.69 %"},
+                                                                {51.2, "warn", "80.00 %"},
+                                                                {63, "warn", "98.44 %"},
+                                                                {64, "bad", "100.00 %"}};
+  for (const auto& [peak, color, percent] : kRows) {
+    CAPTURE(peak);
+    const Labels labels{{"port", "443"}, {"address", "0.0.0.0"}};
+    Made made;
+    made.add("tcp_listener_queue_peak", peak, labels).add("tcp_listener_queue_limit", 64, labels);
+    CHECK(contains(page(made),
+                   std::string("<div class=\"value ") + color + "\">" + percent + "</div>"));
+  }
+}
+
+TEST_CASE("page: network namespaces are apart in queues and together in states") {
+  Made made;
+  for (const auto& [netns, peak, sockets] : {std::tuple("host", 64.0, 5.0), {"web", 1.0, 7.0}}) {
+    const Labels labels{{"port", "443"}, {"address", "0.0.0.0"}, {"netns", netns}};
+    made.add("tcp_listener_queue_peak", peak, labels).add("tcp_listener_queue_limit", 64, labels);
+    for (const char* state : {"established", "listen"}) {
+      made.add("tcp_host_connections", sockets, {{"state", state}, {"netns", netns}});
+    }
+  }
+  const std::string html = page(made);
+  CHECK(contains(html, "value bad\">100.00 %</div>"));
+  CHECK(html.find("<td>0.0.0.0:443 host</td>") < html.find("<td>0.0.0.0:443 web</td>"));
+  CHECK(contains(html, "<div class=\"value \">12</div>"));
+  CHECK(contains(html, "24 sockets in all, 12 of them listening"));
+  CHECK(contains(html,
+                 "<td>listen</td><td class=\"fill\"><span class=\"bar\">"
+                 "<i style=\"width:50.0%\"></i></span></td><td>12</td></tr>"));
+}
+
+TEST_CASE("page: twelve services at most, and how many there are") {
+  Made made;
+  for (int port = 1; port <= 13; ++port) {
+    const Labels labels{{"direction", "inbound"}, {"port", std::to_string(port)}};
+    made.count("tcp_connections_opened_total", port, labels);
+  }
+  const std::string html = page(made);
+  CHECK(contains(html, "; 12 of 13</small>"));
+  CHECK(contains(html, "<tr><td>2</td>"));
+  CHECK_FALSE(contains(html, "<tr><td>1</td>"));  // the one with the fewest
+}
+
+TEST_CASE("page: a service's ratio is that of its data segments, and never above all of them") {
+  const std::tuple<double, double, double, const char*> kRows[] = {
+      {100, 753, 750, "<td class=\"warn\">3.00 %</td>"},  // connects that nobody answers
+      {10, 80, 0, "<td class=\"bad\">100.00 %</td>"},     // FINs without data
+      {1000, 10, 0, "<td class=\"warn\">1.00 %</td>"},    //
+      {1000, 9, 0, "<td class=\"\">0.90 %</td>"},         //
+      {0, 750, 750, "<td class=\"\">–</td>"},
+  };
+  for (const auto& [data, retransmitted, syns, cell] : kRows) {
+    CAPTURE(cell);
+    const Labels labels{{"direction", "outbound"}, {"port", "443"}, {"peer", "public"}};
+    Made made;
+    made.count("tcp_data_segments_sent_total", data, labels)
+        .count("tcp_retransmitted_segments_total", retransmitted, labels)
+        .count("tcp_retransmitted_syns_total", syns, labels);
+    CHECK(contains(page(made), cell));
+  }
+  const Labels listener{{"listener", "echo"}};
+  Made made;
+  made.count("tcp_server_data_segments_sent_total", 1, listener)
+      .count("tcp_server_retransmitted_segments_total", 3, listener);
+  CHECK(contains(page(made), "<td class=\"bad\">100.00 %</td>"));
 }
 
 TEST_CASE("page: collectors show their outcome, and what a label holds is never markup") {
@@ -165,6 +235,7 @@ TEST_CASE("page: collectors show their outcome, and what a label holds is never 
       {.collector = "a", .outcome = Outcome::kOk, .duration_seconds = 0.00012, .series = 5});
   made.report({.collector = "b", .outcome = Outcome::kAbsent, .message = "no <file>"});
   made.report({.collector = "c", .outcome = Outcome::kFailed, .message = "line 3"});
+  made.report({.collector = "d", .outcome = Outcome::kOk, .rejected = {"x: a series twice"}});
   const std::string html = page(made);
   CHECK(contains(html, "&lt;b&gt;&amp;&quot;x&quot;"));
   CHECK_FALSE(contains(html, "<b>"));
@@ -172,6 +243,7 @@ TEST_CASE("page: collectors show their outcome, and what a label holds is never 
   CHECK(contains(html, "</span>absent</span></td><td class=\"left wrap mute\">no &lt;file&gt;"));
   CHECK(contains(html, "<span class=\"bad\"><span class=\"dot\"></span>failed</span>"));
   CHECK(contains(html, "<td>5</td><td>120 µs</td>"));
+  CHECK(contains(html, "</span>ok</span></td><td class=\"left wrap mute\">x: a series twice</td>"));
 }
 
 TEST_CASE("the ratio window covers about the last minute and starts anew when a counter falls") {

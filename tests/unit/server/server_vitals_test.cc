@@ -75,6 +75,17 @@ TEST_CASE("the peer's FIN is no received byte, whenever it is noticed") {
   CHECK(raced.received_bytes == 101);
 }
 
+TEST_CASE("the retransmit ratio is between 0 and 1, whatever was retransmitted without data") {
+  ConnectionVitals vitals;
+  CHECK(vitals.retransmit_ratio() == 0);
+  vitals.retransmitted_segments = 3;  // SYN-ACKs
+  CHECK(vitals.retransmit_ratio() == 0);
+  vitals.data_segments_sent = 1;
+  CHECK(vitals.retransmit_ratio() == 1);
+  vitals.data_segments_sent = 12;
+  CHECK(vitals.retransmit_ratio() == 0.25);
+}
+
 TEST_CASE("an RTT is observed when data was acknowledged since it last was") {
   TcpTotals totals;
   ConnectionVitals vitals;
