@@ -24,9 +24,10 @@ const host = (sent: string, retransmitted: string): Record<string, string> => ({
   tcp_host_segments_sent_total: sent,
   tcp_host_segments_retransmitted_total: retransmitted,
 });
-const group = (sent: string, retransmitted: string): Record<string, string> => ({
+const group = (sent: string, retransmitted: string, syns = "0x30"): Record<string, string> => ({
   [`tcp_data_segments_sent_total{${kGroup}}`]: sent,
   [`tcp_retransmitted_segments_total{${kGroup}}`]: retransmitted,
+  [`tcp_retransmitted_syns_total{${kGroup}}`]: syns,
 });
 const handshakes = (active: string, passive: string, repeated: string): Record<string, string> => ({
   'tcp_host_connections_opened_total{by="active"}': active,
@@ -61,7 +62,7 @@ const audit = (errors: string, lost: string): Record<string, string> => ({
   tcpvitals_audit_lines_lost_total: lost,
 });
 const kAuditFailing =
-  "The audit log of db1 lost lines or met errors within the last 15 minutes; the agent's log says why.";
+  "db1: the audit log lost lines or had write errors within the last 15 minutes; the agent's log says why.";
 const ports = (labels: string, used: number, most: number): Record<string, string> =>
   share(`tcp_ephemeral_ports_used{${labels}}`, used, "tcp_ephemeral_ports_limit", most);
 const queue = (peak: number, limit: number): Record<string, string> => ({
@@ -97,7 +98,7 @@ const collector = (success: number, available: number): Record<string, string> =
 });
 
 const beyond = (count: string): string =>
-  `db1 has more series, groups, cgroups, namespaces or connections than it may; the last count beyond is ${count}.`;
+  `db1: too many series, groups, cgroups, namespaces or connections: ${count} over the limit.`;
 
 // Three minutes of 12 % loss, ten minutes of none, over and over.
 const kBursts = Array.from({ length: 7 }, (_, i) => `${i * 2160}+720x2 ${(i + 1) * 2160}+0x9`).join(
@@ -110,22 +111,22 @@ export const kCases: Record<string, Case[]> = {
       kind: "firing",
       series: host("0+6000x30", "0+120x30"),
       at: 20,
-      fires: { warning: "db1: 2% of the segments sent are sent again, over 5 minutes." },
+      fires: { warning: "db1: 2% of segments retransmitted over 5 minutes." },
     },
     {
       kind: "firing",
       series: host("0+6000x30", "0+480x30"),
       at: 20,
       fires: {
-        critical: "db1: 8% of the segments sent are sent again, over 5 minutes.",
-        warning: "db1: 8% of the segments sent are sent again, over 5 minutes.",
+        critical: "db1: 8% of segments retransmitted over 5 minutes.",
+        warning: "db1: 8% of segments retransmitted over 5 minutes.",
       },
     },
     {
       kind: "firing",
       series: host("0+6000x90", kBursts),
       at: 76,
-      fires: { info: "db1: 2.4% of the segments sent are sent again, over an hour." },
+      fires: { info: "db1: 2.4% of segments retransmitted over an hour." },
     },
     {
       kind: "firing", // of two network namespaces, the one that loses: they are not mixed
@@ -138,7 +139,7 @@ export const kCases: Record<string, Case[]> = {
       at: 20,
       fires: {
         warning:
-          "db1, network namespace web: 2% of the segments sent are sent again, over 5 minutes.",
+          "db1, network namespace web: 2% of segments retransmitted over 5 minutes.",
       },
       labels: { netns: "web" },
     },
@@ -150,11 +151,11 @@ export const kCases: Record<string, Case[]> = {
   TcpGroupRetransmitsHigh: [
     {
       kind: "firing",
-      series: group("0+6000x30", "0+600x30"),
+      series: group("0+6000x30", "0+900x30", "0+300x30"),
       at: 20,
       fires: {
         warning:
-          "db1, inbound, port 443, public peers: 10% of the data segments are retransmissions, over 5 minutes.",
+          "db1, inbound, port 443, public peers: 10% of data segments retransmitted over 5 minutes.",
       },
       labels: kGroupLabels,
     },
@@ -165,9 +166,9 @@ export const kCases: Record<string, Case[]> = {
   TcpSynRetransmitsHigh: [
     {
       kind: "firing",
-      series: handshakes("0+600x30", "0+600x30", "0+120x30"),
+      series: handshakes("0+540x30", "0+540x30", "0+120x30"),
       at: 20,
-      fires: { warning: "db1: 10% of the SYN and SYN-ACK segments are repeated, over 5 minutes." },
+      fires: { warning: "db1: 10% of SYN and SYN-ACK segments were retransmissions over 5 minutes." },
     },
     { kind: "quiet", series: handshakes("0+6000x30", "0+6000x30", "0+120x30"), at: 30 },
     { kind: "idle", series: handshakes("0+1x30", "0x30", "0+6x30"), at: 30 },
@@ -184,7 +185,7 @@ export const kCases: Record<string, Case[]> = {
       at: 20,
       fires: {
         warning:
-          "db1, outbound, port 5432, private peers: 10% of the attempts to connect are refused or time out, over 5 minutes.",
+          "db1, outbound, port 5432, private peers: 10% of connection attempts failed over 5 minutes.",
       },
       labels: kOutboundLabels,
     },
@@ -200,16 +201,12 @@ export const kCases: Record<string, Case[]> = {
       at: 20,
       fires: {
         warning:
-          "db1, cgroup web.service, network namespace host: 100% of the attempts to connect are refused or time out, over 5 minutes.",
+          "db1, cgroup web.service, network namespace host: 100% of connection attempts failed over 5 minutes.",
       },
       labels: { cgroup: "web.service", netns: "host" },
     },
-    // Given up by us, or with no evidence: attempts, but no fault of the service.
-    {
-      kind: "quiet",
-      series: attempts("0+60x30", { refused: "0+2x30", aborted: "0+60x30", unknown: "0+60x30" }),
-      at: 30,
-    },
+    // Given up by us: an attempt, but no fault of the service.
+    { kind: "quiet", series: attempts("0+60x30", { refused: "0+2x30", aborted: "0+60x30" }), at: 30 },
     { kind: "idle", series: attempts("0x30", { refused: "0+6x30", timeout: "0+6x30" }), at: 30 },
     { kind: "idle", series: attempts("70x30", { refused: "70x30", timeout: "70x30" }), at: 30 },
     {
@@ -223,15 +220,15 @@ export const kCases: Record<string, Case[]> = {
       kind: "firing",
       series: { tcp_host_listen_drops_total: "0+120x30" },
       at: 15,
-      fires: { warning: "db1: 2.0 incoming connections per second are dropped." },
+      fires: { warning: "db1: 2.0 incoming connections dropped per second." },
     },
     {
       kind: "firing",
       series: { tcp_host_listen_drops_total: "0+600x30" },
       at: 15,
       fires: {
-        critical: "db1: 10.0 incoming connections per second are dropped.",
-        warning: "db1: 10.0 incoming connections per second are dropped.",
+        critical: "db1: 10.0 incoming connections dropped per second.",
+        warning: "db1: 10.0 incoming connections dropped per second.",
       },
     },
     { kind: "quiet", series: { tcp_host_listen_drops_total: "0+30x30" }, at: 30 },
@@ -245,7 +242,7 @@ export const kCases: Record<string, Case[]> = {
       at: 10,
       fires: {
         warning:
-          "db1, 0.0.0.0 port 443: the accept queue reaches 93.75% of its limit, every minute.",
+          "db1, 0.0.0.0 port 443: accept queue peaked at 93.75% of its limit in the last minute.",
       },
       labels: kListenerLabels,
     },
@@ -255,7 +252,7 @@ export const kCases: Record<string, Case[]> = {
       at: 15,
       fires: {
         critical:
-          "db1, 0.0.0.0 port 443, network namespace web: the accept queue is found full 2.0 times per second, of ten looks.",
+          "db1, 0.0.0.0 port 443, network namespace web: accept queue full in 2.0 of 10 checks per second.",
       },
       labels: { ...kListenerLabels, netns: "web" },
     },
@@ -272,7 +269,7 @@ export const kCases: Record<string, Case[]> = {
       at: 20,
       fires: {
         warning:
-          "db1, outbound, port 5432, private peers: connections in CLOSE_WAIT for too long: 3.",
+          "db1, outbound, port 5432, private peers: 3 connections stay in CLOSE_WAIT.",
       },
       labels: kOutboundLabels,
     },
@@ -282,11 +279,11 @@ export const kCases: Record<string, Case[]> = {
       at: 20,
       fires: {
         warning:
-          "db1, outbound, port 5432, private peers, cgroup web.service, network namespace host: connections in CLOSE_WAIT for too long: 3.",
+          "db1, outbound, port 5432, private peers, cgroup web.service, network namespace host: 3 connections stay in CLOSE_WAIT.",
       },
       labels: { ...kOutboundLabels, cgroup: "web.service", netns: "host" },
     },
-    { kind: "quiet", series: closeWait(kOutbound, "0x10 3x5 0x15"), at: 20 },
+    { kind: "quiet", series: closeWait(kOutbound, "0x10 3x10 0x10"), at: 20 }, // the ninth minute
     { kind: "idle", series: closeWait(kOutbound, "0x30"), at: 30 },
   ],
   TcpEphemeralPortsNearlyFull: [
@@ -296,7 +293,7 @@ export const kCases: Record<string, Case[]> = {
       at: 10,
       fires: {
         warning:
-          "db1, outbound, port 5432, private peers: one destination takes 90% of the local ports there are for it.",
+          "db1, outbound, port 5432, private peers: one destination uses 90% of the local ports.",
       },
       labels: kOutboundLabels,
     },
@@ -309,7 +306,7 @@ export const kCases: Record<string, Case[]> = {
       at: 10,
       fires: {
         warning:
-          "db1, outbound, port 5432, private peers, network namespace web: one destination takes 90% of the local ports there are for it.",
+          "db1, outbound, port 5432, private peers, network namespace web: one destination uses 90% of the local ports.",
       },
       labels: { ...kOutboundLabels, netns: "web" },
     },
@@ -322,15 +319,15 @@ export const kCases: Record<string, Case[]> = {
       kind: "firing",
       series: conntrack(800, 1000),
       at: 10,
-      fires: { warning: "db1 uses 80% of its connection tracking table." },
+      fires: { warning: "db1: 80% of the connection tracking table in use." },
     },
     {
       kind: "firing",
       series: conntrack(950, 1000),
       at: 10,
       fires: {
-        critical: "db1 uses 95% of its connection tracking table.",
-        warning: "db1 uses 95% of its connection tracking table.",
+        critical: "db1: 95% of the connection tracking table in use.",
+        warning: "db1: 95% of the connection tracking table in use.",
       },
     },
     { kind: "quiet", series: conntrack(700, 1000), at: 30 },
@@ -342,15 +339,15 @@ export const kCases: Record<string, Case[]> = {
       kind: "firing",
       series: orphans(300, 1000),
       at: 10,
-      fires: { warning: "db1 has 30% of the orphaned sockets it allows." },
+      fires: { warning: "db1: 30% of the limit of orphaned sockets." },
     },
     {
       kind: "firing",
       series: orphans(600, 1000),
       at: 10,
       fires: {
-        critical: "db1 has 60% of the orphaned sockets it allows.",
-        warning: "db1 has 60% of the orphaned sockets it allows.",
+        critical: "db1: 60% of the limit of orphaned sockets.",
+        warning: "db1: 60% of the limit of orphaned sockets.",
       },
     },
     { kind: "quiet", series: orphans(200, 1000), at: 30 },
@@ -361,15 +358,15 @@ export const kCases: Record<string, Case[]> = {
       kind: "firing",
       series: memory(3 << 20, 2 << 20, 4 << 20),
       at: 10,
-      fires: { warning: "db1 uses 3MiB for TCP, above the pressure mark." },
+      fires: { warning: "db1: 3MiB of TCP memory in use, above the pressure threshold." },
     },
     {
       kind: "firing",
       series: memory(95, 70, 100),
       at: 10,
       fires: {
-        critical: "db1 uses 95% of the memory TCP may take.",
-        warning: "db1 uses 95B for TCP, above the pressure mark.",
+        critical: "db1: 95% of the TCP memory limit in use.",
+        warning: "db1: 95B of TCP memory in use, above the pressure threshold.",
       },
     },
     { kind: "quiet", series: memory(60, 70, 100), at: 30 },
@@ -380,7 +377,7 @@ export const kCases: Record<string, Case[]> = {
       kind: "firing",
       series: handshakes("0x30", "0+360000x30", "0x30"),
       at: 10,
-      fires: { warning: "db1: 6000 new connections per second are accepted." },
+      fires: { warning: "db1: 6000 incoming connections opened per second." },
       labels: { by: "passive" },
     },
     { kind: "quiet", series: handshakes("0+360000x30", "0+270000x30", "0x30"), at: 30 },
@@ -392,7 +389,7 @@ export const kCases: Record<string, Case[]> = {
       kind: "firing",
       series: connections(900, 1000),
       at: 10,
-      fires: { warning: "Listener echo on db1 holds 90% of the connections it may." },
+      fires: { warning: "db1, listener echo: 90% of the connection limit in use." },
       labels: { listener: "echo" },
     },
     { kind: "quiet", series: connections(700, 1000), at: 30 },
@@ -403,7 +400,7 @@ export const kCases: Record<string, Case[]> = {
       kind: "firing",
       series: expiry(10 * 86400),
       at: 20,
-      fires: { warning: "The certificate of listener echo on db1 ends in 9d 23h 40m 0s." },
+      fires: { warning: "db1, listener echo: the certificate expires in 9d 23h 40m 0s." },
       labels: { listener: "echo" },
     },
     {
@@ -411,8 +408,8 @@ export const kCases: Record<string, Case[]> = {
       series: expiry(86400),
       at: 20,
       fires: {
-        critical: "The certificate of listener echo on db1 ends in 23h 40m 0s.",
-        warning: "The certificate of listener echo on db1 ends in 23h 40m 0s.",
+        critical: "db1, listener echo: the certificate expires in 23h 40m 0s.",
+        warning: "db1, listener echo: the certificate expires in 23h 40m 0s.",
       },
       labels: { listener: "echo" },
     },
@@ -426,7 +423,7 @@ export const kCases: Record<string, Case[]> = {
       kind: "firing",
       series: { up: "0x30" },
       at: 10,
-      fires: { critical: "Prometheus has not reached db1 for 5 minutes." },
+      fires: { critical: "db1: no successful scrape for 5 minutes." },
     },
     { kind: "quiet", series: { up: "1x30" }, at: 30 },
     { kind: "quiet", series: { 'up{job="node",instance="db1"}': "0x30", up: "1x30" }, at: 30 },
@@ -438,7 +435,7 @@ export const kCases: Record<string, Case[]> = {
       at: 20,
       fires: {
         critical:
-          "No scrape target has the job tcpvitals: service discovery or the scrape configuration lost it.",
+          "No scrape target has the job tcpvitals: check service discovery and the scrape configuration.",
       },
       labels: { job: "", instance: "" },
     },
@@ -451,12 +448,29 @@ export const kCases: Record<string, Case[]> = {
       series: collector(0, 1),
       at: 15,
       fires: {
-        warning: "Collector snmp on db1 has failed for 10 minutes; the agent's log says why.",
+        warning: "db1: collector snmp has failed for 10 minutes; the agent's log says why.",
       },
       labels: { collector: "snmp" },
     },
     { kind: "quiet", series: collector(1, 1), at: 30 },
     { kind: "quiet", series: collector(1, 0), at: 30 }, // this kernel does not have it
+  ],
+  TcpvitalsMetricsRejected: [
+    {
+      kind: "firing",
+      series: { 'tcpvitals_metrics_rejected_total{collector="snmp"}': "0x10 1+1x20" },
+      at: 15,
+      fires: {
+        warning: "db1: collector snmp has metrics that are missing; the agent's log names them.",
+      },
+      labels: { collector: "snmp" },
+    },
+    { kind: "quiet", series: { 'tcpvitals_metrics_rejected_total{collector="snmp"}': "7x30" }, at: 30 },
+    {
+      kind: "reset",
+      series: { 'tcpvitals_metrics_rejected_total{collector="snmp"}': "7x10 0x20" },
+      at: 15,
+    },
   ],
   TcpvitalsConfigNotReloaded: [
     {
@@ -464,10 +478,11 @@ export const kCases: Record<string, Case[]> = {
       series: { tcpvitals_config_last_reload_successful: "1x5 0x25" },
       at: 20,
       fires: {
-        warning: "db1 refused its configuration file when it was last told to read it; the agent's log says why.",
+        warning: "db1: the last reload failed; the agent's log says why.",
       },
     },
-    { kind: "quiet", series: { tcpvitals_config_last_reload_successful: "1x5 0x5 1x20" }, at: 20 },
+    // The ninth minute.
+    { kind: "quiet", series: { tcpvitals_config_last_reload_successful: "1x5 0x10 1x15" }, at: 15 },
   ],
   TcpvitalsFeatureMissing: [
     {
@@ -475,7 +490,7 @@ export const kCases: Record<string, Case[]> = {
       series: { 'tcpvitals_feature_available{feature="netns"}': "0x30" },
       at: 15,
       fires: {
-        info: "db1 groups by a label that it cannot always fill: netns is not available; the agent's log says why.",
+        info: "db1: netns is configured, and not available; the agent's log says why.",
       },
       labels: { feature: "netns" },
     },
@@ -494,7 +509,7 @@ export const kCases: Record<string, Case[]> = {
       series: { tcpvitals_connection_events_lost_total: "0x10 7x20" },
       at: 15,
       fires: {
-        warning: "db1 missed close events within the last 15 minutes; the kernel's buffer overran.",
+        warning: "db1: the kernel's event buffer overflowed within the last 15 minutes.",
       },
     },
     {
@@ -505,7 +520,7 @@ export const kCases: Record<string, Case[]> = {
       },
       at: 15,
       fires: {
-        warning: "db1 missed close events within the last 15 minutes; the kernel's buffer overran.",
+        warning: "db1: the kernel's event buffer overflowed within the last 15 minutes.",
       },
     },
     {

@@ -42,6 +42,8 @@ function selectors(expr: string): Selector[] {
   return found;
 }
 
+export const metricsOf = (expr: string): string[] => selectors(expr).map(({ metric }) => metric);
+
 // Every metric must exist and have the labels it is selected by; a counter says something only by its
 // increase, anything else never by it.
 export function complaints(expr: string, catalogue: Catalogue): string[] {

@@ -7,7 +7,12 @@ import test from "node:test";
 import { stringify } from "yaml";
 
 import { type Case, kCases } from "./cases.js";
+import { exportedMetrics } from "./catalogue.js";
+import { edgeTests, neverTest } from "./edge_tests.js";
+import { kEdges, kNever } from "./edges.js";
+import { metricsOf } from "./promql.js";
 import { kRoot, promtool } from "./promtool.js";
+import { inputSeries, placed } from "./series.js";
 import { renderRules, scaleGroups } from "./render.js";
 import { type AlertRule, ruleGroups, type Severity } from "./rules.js";
 
@@ -15,6 +20,14 @@ const kCommitted = join(kRoot, "alerts/tcpvitals.rules.yml");
 const groups = ruleGroups();
 const alerts = groups.flatMap((g) => g.rules).filter((r): r is AlertRule => "alert" in r);
 const names = [...new Set(alerts.map((a) => a.alert))];
+const catalogue = exportedMetrics();
+const recorded = new Map(
+  groups.flatMap((g) => g.rules).flatMap((r) => ("record" in r ? [[r.record, r.expr] as const] : [])),
+);
+
+// The metrics that an expression reads, those behind recorded ones included.
+const read = (expr: string): string[] =>
+  metricsOf(expr).flatMap((m) => (recorded.has(m) ? read(recorded.get(m)!) : [m]));
 
 function withFile(name: string, content: string, use: (path: string) => void): void {
   const dir = mkdtempSync(join(tmpdir(), "tcpvitals-rules-"));
@@ -26,19 +39,16 @@ function withFile(name: string, content: string, use: (path: string) => void): v
   }
 }
 
-// `metric{a="b"}` with the job and instance it lacks.
-function placed(series: string): string {
-  if (series.includes("job=")) return series;
-  const [metric, labels] = series.split(/[{}]/);
-  return `${metric}{job="tcpvitals",instance="db1"${labels ? `,${labels}` : ""}}`;
-}
-
-const inputSeries = (series: Record<string, string>): object[] =>
-  Object.entries(series).map(([name, values]) => ({ series: placed(name), values }));
-
-function promtoolTests(tests: object[]): void {
-  const file = { rule_files: [kCommitted], evaluation_interval: "1m", tests };
-  withFile("tests.yml", stringify(file), (path) => promtool("test", "rules", path));
+// With the recording rules and that alert: promtool evaluates every rule every minute.
+function promtoolTests(tests: object[], name = ""): void {
+  const needed = groups.map((g) => ({
+    ...g,
+    rules: g.rules.filter((r) => "record" in r || r.alert === name),
+  }));
+  withFile("rules.yml", renderRules(needed), (rules) => {
+    const file = { rule_files: [rules], evaluation_interval: "1m", tests };
+    withFile("tests.yml", stringify(file), (path) => promtool("test", "rules", path));
+  });
 }
 
 function expected(alert: AlertRule, c: Case) {
@@ -88,7 +98,7 @@ test("a faster clock changes windows and nothing else", () => {
 
 for (const name of names) {
   for (const [i, c] of (kCases[name] ?? []).entries()) {
-    test(`${name}: ${c.kind} (case ${i + 1})`, () => promtoolTests([alertTest(name, c)]));
+    test(`${name}: ${c.kind} (case ${i + 1})`, () => promtoolTests([alertTest(name, c)], name));
   }
 
   test(`${name} has a case of every kind that applies`, () => {
@@ -102,6 +112,27 @@ for (const name of names) {
     for (const c of cases) assert.equal(c.kind === "firing", c.fires !== undefined, c.kind);
     const fired = new Set(cases.flatMap((c) => Object.keys(c.fires ?? {}) as Severity[]));
     for (const a of tiers) assert.ok(fired.has(a.labels.severity), `never ${a.labels.severity}`);
+  });
+
+  for (const edge of kEdges[name] ?? []) {
+    test(`${name}: ${edge.severity}, exactly at the edge of ${edge.of}`, () =>
+      promtoolTests(edgeTests(name, edge, catalogue), name));
+  }
+
+  for (const never of kNever[name] ?? []) {
+    test(`${name}: never while ${never.of}`, () => promtoolTests([neverTest(name, never)], name));
+  }
+
+  // Each severity has an edge, and every metric that the rule reads is part of one.
+  test(`${name} has its edges`, () => {
+    for (const { labels, expr } of alerts.filter((a) => a.alert === name)) {
+      const edges = (kEdges[name] ?? []).filter((e) => e.severity === labels.severity);
+      assert.ok(edges.length > 0, `no edge at ${labels.severity}`);
+      const tried = edges.flatMap((e) => Object.keys(e.series(() => "")));
+      for (const metric of read(expr)) {
+        assert.ok(tried.some((series) => series.split("{")[0] === metric), `${metric} has no edge`);
+      }
+    }
   });
 
   test(`${name} has a runbook`, () => {
@@ -135,12 +166,35 @@ const kRecorded: Array<{
     series: {
       [`tcp_data_segments_sent_total{${kGroup}}`]: "0+6000x87 6000+6000x3",
       [`tcp_retransmitted_segments_total{${kGroup}}`]: "0+300x87 300+300x3",
+      [`tcp_retransmitted_syns_total{${kGroup}}`]: "0x90",
     },
     values: {
       "group:tcp_retransmits:ratio_rate5m": { [kGroup]: 0.05 },
       "group:tcp_retransmits:ratio_rate30m": { [kGroup]: 0.05 },
       "group:tcp_retransmits:ratio_rate1h": { [kGroup]: 0.05 },
     },
+  },
+  {
+    name: "a group's ratio is that of its data segments: unanswered connects are not in it",
+    series: {
+      [`tcp_data_segments_sent_total{${kGroup}}`]: "0+100x90",
+      [`tcp_retransmitted_segments_total{${kGroup}}`]: "0+753x90",
+      [`tcp_retransmitted_syns_total{${kGroup}}`]: "0+750x90",
+    },
+    values: {
+      "group:tcp_retransmits:ratio_rate5m": { [kGroup]: 0.03 },
+      "group:tcp_retransmits:ratio_rate30m": { [kGroup]: 0.03 },
+      "group:tcp_retransmits:ratio_rate1h": { [kGroup]: 0.03 },
+    },
+  },
+  {
+    name: "a group that repeats FINs without data shows no more than all",
+    series: {
+      [`tcp_data_segments_sent_total{${kGroup}}`]: "0+1x90",
+      [`tcp_retransmitted_segments_total{${kGroup}}`]: "0+8x90",
+      [`tcp_retransmitted_syns_total{${kGroup}}`]: "0x90",
+    },
+    values: { "group:tcp_retransmits:ratio_rate5m": { [kGroup]: 1 } },
   },
   {
     name: "the median round trip of each peer group, ports summed; none where nothing was measured",
@@ -165,6 +219,7 @@ const kRecorded: Array<{
       tcp_host_segments_retransmitted_total: "600x90",
       [`tcp_data_segments_sent_total{${kGroup}}`]: "6000x90",
       [`tcp_retransmitted_segments_total{${kGroup}}`]: "600x90",
+      [`tcp_retransmitted_syns_total{${kGroup}}`]: "0x90",
     },
     values: {
       "host:tcp_retransmits:ratio_rate5m": {},
@@ -195,5 +250,6 @@ for (const { name, series, values } of kRecorded) {
 }
 
 test("no case is for an alert that does not exist", () => {
-  for (const name of Object.keys(kCases)) assert.ok(names.includes(name), name);
+  const tried = [kCases, kEdges, kNever].flatMap((cases) => Object.keys(cases));
+  for (const name of tried) assert.ok(names.includes(name), name);
 });

@@ -108,12 +108,14 @@ rate(tcp_host_segments_sent_total[${window}]) > ${kTrafficFloor}`;
 /
 (rate(tcp_host_segments_sent_total[${window}]) > 0)`,
         })),
-        // The share of a group's data segments that were repeats.
+        // The share of a group's data segments that were repeats. SYNs carry no data and have a ratio of
+        // their own; a FIN that is sent again without data is in the numerator alone, hence the bounds.
         ...["5m", "30m", "1h"].map((window) => ({
           record: `group:tcp_retransmits:ratio_rate${window}`,
-          expr: `rate(tcp_retransmitted_segments_total[${window}])
+          expr: `clamp(
+(rate(tcp_retransmitted_segments_total[${window}]) - rate(tcp_retransmitted_syns_total[${window}]))
 /
-(rate(tcp_data_segments_sent_total[${window}]) > 0)`,
+(rate(tcp_data_segments_sent_total[${window}]) > 0), 0, 1)`,
         })),
         // Each ends in a connection or a failure; inbound groups have no failures and no sample.
         {
@@ -132,22 +134,19 @@ sum without (reason) (rate(tcp_connection_failures_total[5m]))`,
           expr: hostRetransmits("5m", 0.05),
           for: "5m",
           summary: "More than 5 % of TCP segments are retransmitted.",
-          description:
-            `${kHost}: {{ $value | humanizePercentage }} of the segments sent are sent again, over 5 minutes.`,
+          description: `${kHost}: {{ $value | humanizePercentage }} of segments retransmitted over 5 minutes.`,
         }),
         alert("TcpRetransmitsHigh", "warning", {
           expr: hostRetransmits("5m", 0.01),
           for: "10m",
           summary: "More than 1 % of TCP segments are retransmitted.",
-          description:
-            `${kHost}: {{ $value | humanizePercentage }} of the segments sent are sent again, over 5 minutes.`,
+          description: `${kHost}: {{ $value | humanizePercentage }} of segments retransmitted over 5 minutes.`,
         }),
         alert("TcpRetransmitsHigh", "info", {
           expr: hostRetransmits("1h", 0.01),
           for: "30m",
-          summary: "More than 1 % of TCP segments are retransmitted, on and off, for over an hour.",
-          description:
-            `${kHost}: {{ $value | humanizePercentage }} of the segments sent are sent again, over an hour.`,
+          summary: "More than 1 % of TCP segments were retransmitted over the last hour.",
+          description: `${kHost}: {{ $value | humanizePercentage }} of segments retransmitted over an hour.`,
         }),
         alert("TcpGroupRetransmitsHigh", "warning", {
           expr: `group:tcp_retransmits:ratio_rate5m > 0.05
@@ -155,25 +154,28 @@ and
 rate(tcp_data_segments_sent_total[5m]) > ${kTrafficFloor}`,
           for: "10m",
           summary: "More than 5 % of one service's data segments are retransmitted.",
-          description: `${kGroup}: {{ $value | humanizePercentage }} of the data segments are retransmissions, over 5 minutes.`,
+          description: `${kGroup}: {{ $value | humanizePercentage }} of data segments retransmitted over 5 minutes.`,
         }),
         alert("TcpSynRetransmitsHigh", "warning", {
           expr: `rate(tcp_host_syn_retransmits_total[5m])
 /
-(sum without (by) (rate(tcp_host_connections_opened_total[5m])) > 0) > 0.05
+(rate(tcp_host_syn_retransmits_total[5m])
++
+sum without (by) (rate(tcp_host_connections_opened_total[5m]))) > 0.05
 and
 rate(tcp_host_syn_retransmits_total[5m]) > 1`,
           for: "10m",
-          summary: "Handshakes must be repeated: connections open late or not at all.",
-          description: `${kHost}: {{ $value | humanizePercentage }} of the SYN and SYN-ACK segments are repeated, over 5 minutes.`,
+          summary: "Many SYN or SYN-ACK segments are retransmitted: connections open late or not at all.",
+          description: `${kHost}: {{ $value | humanizePercentage }} of SYN and SYN-ACK segments were retransmissions over 5 minutes.`,
         }),
+        // What our own program gave up is an attempt, and says nothing about the service.
         alert("TcpConnectFailuresHigh", "warning", {
-          expr: `sum without (reason) (rate(tcp_connection_failures_total{reason=~"refused|timeout"}[5m]))
+          expr: `sum without (reason) (rate(tcp_connection_failures_total{reason!="aborted"}[5m]))
 /
 (group:tcp_connect_attempts:rate5m > ${kAttemptFloor}) > 0.05`,
           for: "10m",
-          summary: "More than 5 % of the attempts to connect to one service are refused or time out.",
-          description: `${kGroup}: {{ $value | humanizePercentage }} of the attempts to connect are refused or time out, over 5 minutes.`,
+          summary: "More than 5 % of connection attempts to one service fail.",
+          description: `${kGroup}: {{ $value | humanizePercentage }} of connection attempts failed over 5 minutes.`,
         }),
       ],
     },
@@ -183,8 +185,8 @@ rate(tcp_host_syn_retransmits_total[5m]) > 1`,
         ...tiers("TcpListenDrops", { critical: 5, warning: 1 }, (limit) => ({
           expr: `rate(tcp_host_listen_drops_total[5m]) > ${limit}`,
           for: "5m",
-          summary: "Listeners drop incoming connections.",
-          description: `${kHost}: {{ $value | printf "%.1f" }} incoming connections per second are dropped.`,
+          summary: "The kernel drops incoming connections.",
+          description: `${kHost}: {{ $value | printf "%.1f" }} incoming connections dropped per second.`,
         })),
         // Looked at ten times a second: full for a tenth of the time, and the kernel did drop.
         alert("TcpListenQueueNearlyFull", "critical", {
@@ -192,44 +194,41 @@ rate(tcp_host_syn_retransmits_total[5m]) > 1`,
 and on (job, instance, netns)
 rate(tcp_host_listen_overflows_total[5m]) > 0`,
           for: "5m",
-          summary: "An accept queue is full: the kernel drops connections to it.",
-          description: `${kListener}: the accept queue is found full {{ $value | printf "%.1f" }} times per second, of ten looks.`,
+          summary: "An accept queue is full: the kernel drops incoming connections.",
+          description: `${kListener}: accept queue full in {{ $value | printf "%.1f" }} of 10 checks per second.`,
         }),
         alert("TcpListenQueueNearlyFull", "warning", {
           expr: nearlyFull("tcp_listener_queue_peak", "tcp_listener_queue_limit", 0.8),
           for: "5m",
           summary: "An accept queue is nearly full: the server does not accept fast enough.",
-          description: `${kListener}: the accept queue reaches {{ $value | humanizePercentage }} of its limit, every minute.`,
+          description: `${kListener}: accept queue peaked at {{ $value | humanizePercentage }} of its limit in the last minute.`,
         }),
         alert("TcpCloseWaitLeak", "warning", {
           expr: "tcp_close_wait_old_connections > 0",
           for: "10m",
-          summary: "A program does not close connections that its peers have closed.",
-          description: `${kGroup}: connections in CLOSE_WAIT for too long: {{ $value }}.`,
+          summary: "A program does not close connections that the peer has closed.",
+          description: `${kGroup}: {{ $value }} connections stay in CLOSE_WAIT.`,
         }),
         alert("TcpEphemeralPortsNearlyFull", "warning", {
           expr: `tcp_ephemeral_ports_used
 / ignoring (peer, ${kPlace}) group_left ()
 (tcp_ephemeral_ports_limit > 0) > 0.8`,
           for: "5m",
-          summary: "Local ports for one destination run out; beyond them connects fail.",
-          description: `${kGroup}: one destination takes {{ $value | humanizePercentage }} of the local ports there are for it.`,
+          summary: "Local ports for one destination are running out; without a free one, connect() fails.",
+          description: `${kGroup}: one destination uses {{ $value | humanizePercentage }} of the local ports.`,
         }),
         ...tiers("TcpConntrackNearlyFull", { critical: 0.9, warning: 0.75 }, (share) => ({
           expr: nearlyFull("tcp_conntrack_count", "tcp_conntrack_limit", share),
           for: "5m",
           summary:
-            "The connection tracking table is nearly full; beyond it, new connections are dropped.",
-          description:
-            "{{ $labels.instance }} uses {{ $value | humanizePercentage }} of its connection tracking table.",
+            "The connection tracking table is nearly full; when it is full, new connections are dropped.",
+          description: `${kHost}: {{ $value | humanizePercentage }} of the connection tracking table in use.`,
         })),
         ...tiers("TcpOrphansHigh", { critical: 0.5, warning: 0.25 }, (share) => ({
           expr: nearlyFull("tcp_host_orphans", "tcp_host_orphans_limit", share),
           for: "5m",
-          summary:
-            "Many sockets belong to no process any more; at the limit the kernel resets them.",
-          description:
-            "{{ $labels.instance }} has {{ $value | humanizePercentage }} of the orphaned sockets it allows.",
+          summary: "Many closed sockets are not finished (orphans); at the limit the kernel resets them.",
+          description: `${kHost}: {{ $value | humanizePercentage }} of the limit of orphaned sockets.`,
         })),
         alert("TcpMemoryHigh", "critical", {
           expr: `tcp_host_memory_bytes
@@ -237,9 +236,8 @@ rate(tcp_host_listen_overflows_total[5m]) > 0`,
 (tcp_host_memory_limit_bytes{threshold="high"} > 0) > 0.9`,
           for: "1m",
           summary:
-            "TCP memory is nearly used up; beyond the limit the kernel drops data and connections.",
-          description:
-            "{{ $labels.instance }} uses {{ $value | humanizePercentage }} of the memory TCP may take.",
+            "TCP memory is nearly used up; at the limit the kernel drops data and connections.",
+          description: `${kHost}: {{ $value | humanizePercentage }} of the TCP memory limit in use.`,
         }),
         alert("TcpMemoryHigh", "warning", {
           expr: `tcp_host_memory_bytes
@@ -247,29 +245,25 @@ rate(tcp_host_listen_overflows_total[5m]) > 0`,
 tcp_host_memory_limit_bytes{threshold="pressure"}`,
           for: "5m",
           summary: "TCP is under memory pressure: the kernel shrinks socket buffers.",
-          description:
-            "{{ $labels.instance }} uses {{ $value | humanize1024 }}B for TCP, above the pressure mark.",
+          description: `${kHost}: {{ $value | humanize1024 }}B of TCP memory in use, above the pressure threshold.`,
         }),
         alert("TcpNewConnectionsHigh", "warning", {
           expr: `rate(tcp_host_connections_opened_total{by="passive"}[2m]) > 5000`,
           for: "1m",
-          summary:
-            "More than 5000 new connections per second arrive: a flood, or time to scale out.",
-          description: `${kHost}: {{ $value | printf "%.0f" }} new connections per second are accepted.`,
+          summary: "More than 5000 new connections per second: a flood, or time to scale out.",
+          description: `${kHost}: {{ $value | printf "%.0f" }} incoming connections opened per second.`,
         }),
         alert("TcpServerCapacityHigh", "warning", {
           expr: nearlyFull("tcp_server_connections", "tcp_server_connections_limit", 0.8),
           for: "5m",
-          summary: "The embedded TCP server nears its limit of connections.",
-          description:
-            "Listener {{ $labels.listener }} on {{ $labels.instance }} holds {{ $value | humanizePercentage }} of the connections it may.",
+          summary: "The embedded TCP server is close to its connection limit.",
+          description: `${kHost}, listener {{ $labels.listener }}: {{ $value | humanizePercentage }} of the connection limit in use.`,
         }),
         ...tiers("TcpServerCertificateExpires", { critical: 2, warning: 14 }, (days) => ({
           expr: `tcp_server_tls_certificate_expiry_timestamp_seconds - time() < ${days} * 86400`,
           for: "15m",
-          summary: "A certificate of the embedded TCP server ends soon.",
-          description:
-            "The certificate of listener {{ $labels.listener }} on {{ $labels.instance }} ends in {{ $value | humanizeDuration }}.",
+          summary: "A certificate of the embedded TCP server expires soon.",
+          description: `${kHost}, listener {{ $labels.listener }}: the certificate expires in {{ $value | humanizeDuration }}.`,
         })),
       ],
     },
@@ -279,53 +273,53 @@ tcp_host_memory_limit_bytes{threshold="pressure"}`,
         alert("TcpvitalsDown", "critical", {
           expr: `${kUp} == 0`,
           for: "5m",
-          summary: "The agent cannot be scraped: nothing is known about this host's connections.",
-          description: "Prometheus has not reached {{ $labels.instance }} for 5 minutes.",
+          summary: "Prometheus cannot scrape the agent: there is no data about this host's connections.",
+          description: `${kHost}: no successful scrape for 5 minutes.`,
         }),
         alert("TcpvitalsAbsent", "critical", {
           expr: `absent(${kUp})`,
           for: "15m",
           summary: "Prometheus has no tcpvitals target at all.",
           description:
-            "No scrape target has the job tcpvitals: service discovery or the scrape configuration lost it.",
+            "No scrape target has the job tcpvitals: check service discovery and the scrape configuration.",
         }),
         alert("TcpvitalsCollectorFailed", "warning", {
           expr: "tcpvitals_collector_success == 0",
           for: "10m",
           summary: "A collector fails: its metrics are missing.",
-          description:
-            "Collector {{ $labels.collector }} on {{ $labels.instance }} has failed for 10 minutes; the agent's log says why.",
+          description: `${kHost}: collector {{ $labels.collector }} has failed for 10 minutes; the agent's log says why.`,
+        }),
+        alert("TcpvitalsMetricsRejected", "warning", {
+          expr: "increase(tcpvitals_metrics_rejected_total[15m]) > 0",
+          summary: "The agent left out invalid or duplicate metrics.",
+          description: `${kHost}: collector {{ $labels.collector }} has metrics that are missing; the agent's log names them.`,
         }),
         alert("TcpvitalsConfigNotReloaded", "warning", {
           expr: "tcpvitals_config_last_reload_successful == 0",
           for: "10m",
-          summary: "The configuration file is broken: the one before it is in force.",
-          description:
-            "{{ $labels.instance }} refused its configuration file when it was last told to read it; the agent's log says why.",
+          summary: "The configuration file is invalid: the previous configuration is in force.",
+          description: `${kHost}: the last reload failed; the agent's log says why.`,
         }),
         // Without its privilege the event buffer is only smaller; these two were asked for.
         alert("TcpvitalsFeatureMissing", "info", {
           expr: `tcpvitals_feature_available{feature=~"cgroup_names|netns"} == 0`,
           for: "10m",
-          summary: "The agent may not do what its configuration asks of it.",
-          description:
-            "{{ $labels.instance }} groups by a label that it cannot always fill: {{ $labels.feature }} is not available; the agent's log says why.",
+          summary: "A configured feature of the agent is not available.",
+          description: `${kHost}: {{ $labels.feature }} is configured, and not available; the agent's log says why.`,
         }),
         alert("TcpvitalsEventsLost", "warning", {
           expr: `increase(tcpvitals_connection_events_lost_total[15m]) > 0
 or
 increase(tcpvitals_event_overruns_total[15m]) > 0`,
-          summary: "Closing connections went by unseen: counters of connections are too low.",
-          description:
-            "{{ $labels.instance }} missed close events within the last 15 minutes; the kernel's buffer overran.",
+          summary: "Close events were lost: the counters of connections are too low.",
+          description: `${kHost}: the kernel's event buffer overflowed within the last 15 minutes.`,
         }),
         alert("TcpvitalsAuditFailing", "warning", {
           expr: `increase(tcpvitals_audit_lines_lost_total[15m]) > 0
 or
 increase(tcpvitals_audit_write_errors_total[15m]) > 0`,
-          summary: "The audit log cannot be written to, or has a gap.",
-          description:
-            "The audit log of {{ $labels.instance }} lost lines or met errors within the last 15 minutes; the agent's log says why.",
+          summary: "The audit log lost lines, or writing to it failed.",
+          description: `${kHost}: the audit log lost lines or had write errors within the last 15 minutes; the agent's log says why.`,
         }),
         alert("TcpvitalsLimitReached", "warning", {
           expr: `increase(tcpvitals_series_dropped_total[15m]) > 0
@@ -337,9 +331,8 @@ or
 sum without (reason) (tcpvitals_namespaces_unwatched{reason="limit"}) > 0
 or
 tcpvitals_untracked_connections > 0`,
-          summary: "The agent reached one of its limits: it merged groups or left something out.",
-          description:
-            "{{ $labels.instance }} has more series, groups, cgroups, namespaces or connections than it may; the last count beyond is {{ $value | humanize }}.",
+          summary: "The agent reached one of its limits: data was merged or left out.",
+          description: `${kHost}: too many series, groups, cgroups, namespaces or connections: {{ $value | humanize }} over the limit.`,
         }),
       ],
     },

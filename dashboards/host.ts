@@ -28,12 +28,21 @@ const kRetransmitLimits: Limit[] = [
   [0.05, "red"],
 ];
 
-const retransmits = (repeats: string, sent: string, by: string): string =>
-  ratio(sumBy(by, rate(repeats)), sumBy(by, rate(sent)));
 const hostRetransmits = (by: string): string =>
-  retransmits("tcp_host_segments_retransmitted_total", "tcp_host_segments_sent_total", by);
+  ratio(
+    sumBy(by, rate("tcp_host_segments_retransmitted_total")),
+    sumBy(by, rate("tcp_host_segments_sent_total")),
+  );
+
+// The share of data segments that were repeats. A FIN sent again without data is no data segment, and yet
+// was retransmitted: no more than all.
+const dataRetransmits = (repeats: string, sent: string): string =>
+  `clamp(${ratio(repeats, sent)}, 0, 1)`;
 const groupRetransmits = (by: string): string =>
-  retransmits("tcp_retransmitted_segments_total", "tcp_data_segments_sent_total", by);
+  dataRetransmits(
+    `(${sumBy(by, rate("tcp_retransmitted_segments_total"))} - ${sumBy(by, rate("tcp_retransmitted_syns_total"))})`,
+    sumBy(by, rate("tcp_data_segments_sent_total")),
+  );
 
 // The part of the time with data outstanding in which it was not the network that sending waited for.
 const limited = (matchers: string): string =>
@@ -158,7 +167,7 @@ const errors: Row = {
     timeseries({
       title: "Retransmit ratio of the ten worst groups",
       description:
-        "The share of data segments that were repeats, by whatever connections are grouped by. Not comparable with the host's ratio: only data segments count.",
+        "The share of data segments that were repeats; SYNs are left out. Not comparable with the host's ratio, which counts all segments.",
       unit: units.PercentUnit,
       width: 12,
       queries: [[kGroupLegend, `topk(10, ${groupRetransmits(kGroup)})`]],
@@ -519,10 +528,9 @@ const server: Row = {
       queries: [
         [
           "{{listener}}",
-          retransmits(
-            "tcp_server_retransmitted_segments_total",
-            "tcp_server_data_segments_sent_total",
-            "listener",
+          dataRetransmits(
+            sumBy("listener", rate("tcp_server_retransmitted_segments_total")),
+            sumBy("listener", rate("tcp_server_data_segments_sent_total")),
           ),
         ],
       ],
@@ -591,7 +599,8 @@ const agent: Row = {
     }),
     timeseries({
       title: "Series",
-      description: "What the agent exports, and what it left out because of its limit.",
+      description:
+        "What the agent exports, what it left out because of its limit, and metrics it left out because they were invalid.",
       unit: units.Short,
       width: 8,
       queries: [
@@ -599,6 +608,10 @@ const agent: Row = {
         [
           "left out {{instance}}",
           `sum by (instance) (increase(${gauge("tcpvitals_series_dropped_total")}[$__rate_interval]))`,
+        ],
+        [
+          "invalid metrics {{instance}}",
+          `sum by (instance) (increase(${gauge("tcpvitals_metrics_rejected_total")}[$__rate_interval]))`,
         ],
       ],
     }),
