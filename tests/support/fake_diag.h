@@ -9,6 +9,7 @@
 #include <deque>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <vector>
 
 #include "base/fd.h"
@@ -34,6 +35,7 @@ struct FakeKernel {
   bool truncate = false;  // dumps answer with a datagram cut short
   bool silent = false;    // dumps never end
   bool fail_excludes = false;
+  std::optional<Excludes> refused;  // these, by the sockets that dump: the event socket takes them
 
   void send(const Bytes& event) {
     const std::lock_guard lock(mutex);
@@ -82,7 +84,8 @@ class FakeDiagSocket final : public DiagSocket {
 
   Result<void> exclude(const Excludes& excludes) override {
     const std::lock_guard lock(kernel_.mutex);
-    if (kernel_.call_fails() || (kernel_.fail_excludes && !excludes.empty())) {
+    if (kernel_.call_fails() || (kernel_.fail_excludes && !excludes.empty()) ||
+        (!for_events_ && kernel_.refused == excludes)) {
       return errno_error("exclude", ENOMEM);
     }
     (for_events_ ? kernel_.event_excludes : excludes_) = excludes;

@@ -7,10 +7,12 @@
 
 #include <chrono>
 #include <functional>
+#include <future>
 #include <memory>
 #include <numeric>
 #include <string>
 #include <thread>
+#include <vector>
 
 #include "server/server.h"
 #include "server/socket_address.h"
@@ -63,6 +65,16 @@ inline std::uint64_t pauses(const ListenerStatistics& s, PauseReason reason) {
 template <typename Histogram>
 std::uint64_t count(const Histogram& h) {
   return std::accumulate(h.counts.begin(), h.counts.end(), std::uint64_t{0});
+}
+
+// Each of `rows` on a thread of its own: what waits for a deadline need not wait for the others'.
+template <typename Rows, typename Body>
+void at_once(const Rows& rows, Body body) {
+  std::vector<std::future<void>> running;
+  for (const auto& row : rows) {
+    running.push_back(std::async(std::launch::async, [&body, &row] { body(row); }));
+  }
+  for (auto& one : running) one.get();
 }
 
 // A blocking client that gives up after ten seconds of silence.

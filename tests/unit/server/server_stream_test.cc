@@ -7,6 +7,7 @@
 #include <array>
 #include <atomic>
 #include <cctype>
+#include <cerrno>
 #include <fstream>
 #include <map>
 #include <nlohmann/json.hpp>
@@ -265,15 +266,31 @@ TEST_CASE("a relay resets its client when the backend is not there, or breaks of
   auto backend = start_one({.name = "echo"});
   listener.backend = backend->endpoint();
   auto second = start_one(listener);
-  Client cut = Client::to(second->endpoint());
-  CHECK(cut.echoes("hello"));
-  // And one whose client breaks off: the backend sees a reset.
+  // One whose client breaks off: the backend sees a reset.
   Client breaks = Client::to(second->endpoint());
   CHECK(breaks.echoes("hello"));
   breaks.reset();
   const auto at_backend = statistics_when(
       *backend, [](const auto& now) { return closed(now, CloseCause::kPeerRst) == 1; });
   CHECK(closed(at_backend, CloseCause::kPeerRst) == 1);
+
+  // And one whose backend does.
+  const Fd listening(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  SocketAddress any(Endpoint{*parse_ip_address("127.0.0.1"), 0});
+  REQUIRE(::bind(listening.get(), any.get(), any.length) == 0);
+  REQUIRE(::listen(listening.get(), 1) == 0);
+  listener.backend = local_endpoint(listening);
+  auto third = start_one(listener);
+  Client cut = Client::to(third->endpoint());
+  CHECK(cut.send("hello"));
+  Fd accepted(::accept(listening.get(), nullptr, nullptr));
+  REQUIRE(accepted.valid());
+  const linger abort{1, 0};
+  ::setsockopt(accepted.get(), SOL_SOCKET, SO_LINGER, &abort, sizeof abort);
+  accepted.reset();
+  CHECK_FALSE(cut.at_end());
+  CHECK(errno == ECONNRESET);
+  CHECK(closed_when_idle(*third, CloseCause::kBackend) == 1);
 }
 
 TEST_CASE("a relay that ends a connection itself resets both sides") {
@@ -282,12 +299,12 @@ TEST_CASE("a relay that ends a connection itself resets both sides") {
     CloseCause cause;
     void (*set)(ListenerOptions&);
   };
-  const Row rows[] = {
+  const std::vector<Row> rows{
       {"idle", CloseCause::kIdleTimeout, [](auto& l) { l.deadlines.idle = 1s; }},
       {"lifetime", CloseCause::kLifetime, [](auto& l) { l.deadlines.lifetime = 1s; }},
       {"stop", CloseCause::kShutdown, [](auto&) {}},
   };
-  for (const Row& row : rows) {
+  at_once(rows, [](const Row& row) {
     CAPTURE(row.what);
     auto backend = start_one({.name = "echo"});
     ListenerOptions listener{.name = "relay", .handler = HandlerKind::kRelay};
@@ -300,7 +317,7 @@ TEST_CASE("a relay that ends a connection itself resets both sides") {
     CHECK_FALSE(client.at_end());
     CHECK(closed_when_idle(*relay, row.cause) == 1);
     CHECK(closed_when_idle(*backend, CloseCause::kPeerRst) == 1);
-  }
+  });
 }
 
 TEST_CASE("a relay that drains hands on all that a client sent before its end") {
@@ -559,27 +576,34 @@ TEST_CASE("after our end of the stream a slow reader gets all of it, one that st
   relay.backend = backend->endpoint();
   relay.send_buffer = 1 << 20;
   relay.deadlines.half_closed = 1s;
-  auto server = start_one(relay);
-  Client slow;
-  slow.small_receive_buffer();
-  slow.connect(server->endpoint());
-  std::string received;
-  while (received.size() < text.size()) {
-    const std::string more = slow.receive(20'000);
-    if (more.empty()) break;
-    received += more;
-    std::this_thread::sleep_for(200ms);  // 4 s in all
-  }
-  CHECK((received == text));
-  CHECK(slow.at_end());
-  slow.close();
-  CHECK(closed_when_idle(*server, CloseCause::kPeerFin) == 1);
-
-  Client stopped;
-  stopped.small_receive_buffer();
-  stopped.connect(server->endpoint());
-  CHECK(stopped.receive(1).size() == 1);
-  CHECK(closed_when_idle(*server, CloseCause::kIdleTimeout) == 1);
+  const std::function<void()> both[] = {
+      [&] {
+        auto server = start_one(relay);
+        Client slow;
+        slow.small_receive_buffer();
+        slow.connect(server->endpoint());
+        std::string received;
+        while (received.size() < text.size()) {
+          const std::string more = slow.receive(20'000);
+          if (more.empty()) break;
+          received += more;
+          std::this_thread::sleep_for(200ms);  // 4 s in all
+        }
+        CHECK((received == text));
+        CHECK(slow.at_end());
+        slow.close();
+        CHECK(closed_when_idle(*server, CloseCause::kPeerFin) == 1);
+      },
+      [&] {
+        auto server = start_one(relay);
+        Client stopped;
+        stopped.small_receive_buffer();
+        stopped.connect(server->endpoint());
+        CHECK(stopped.receive(1).size() == 1);
+        CHECK(closed_when_idle(*server, CloseCause::kIdleTimeout) == 1);
+      },
+  };
+  at_once(both, [](const auto& reader) { reader(); });
 }
 
 TEST_CASE("each deadline closes what is late, with its cause, and spares what is not") {
@@ -594,7 +618,7 @@ TEST_CASE("each deadline closes what is late, with its cause, and spares what is
   const Identity identity = make_identity({});
   const TlsOptions tls{.certificate_file = directory.write("crt", identity.certificate),
                        .key_file = directory.write("key", identity.key)};
-  const Row rows[] = {
+  const std::vector<Row> rows{
       {"idle", CloseCause::kIdleTimeout, [](auto& l) { l.deadlines.idle = 1s; },
        [](Client& c) { CHECK(c.echoes("a")); }},
       {"lifetime", CloseCause::kLifetime, [](auto& l) { l.deadlines.lifetime = 1s; },
@@ -623,7 +647,7 @@ TEST_CASE("each deadline closes what is late, with its cause, and spares what is
       {"user", CloseCause::kUserTimeout, [](auto& l) { l.user_timeout = 1s; },
        [](Client& c) { c.send(pattern(30'000)); }},
   };
-  for (const Row& row : rows) {
+  at_once(rows, [](const Row& row) {
     CAPTURE(row.what);
     ListenerOptions listener{.name = "late"};
     row.set(listener);
@@ -642,9 +666,10 @@ TEST_CASE("each deadline closes what is late, with its cause, and spares what is
     if (row.cause == CloseCause::kHandshakeTimeout) {
       CHECK(statistics(*server).handshakes[static_cast<std::size_t>(TlsOutcome::kTimeout)] == 1);
     }
-  }
+  });
+}
 
-  // Who goes on talking is not idle.
+TEST_CASE("who goes on talking is not idle") {
   ListenerOptions listener{.name = "busy"};
   listener.deadlines.idle = 1s;
   auto server = start_one(listener);
@@ -806,7 +831,7 @@ TEST_CASE("TLS: a reload changes what new connections see, and no connection") {
 }
 
 TEST_CASE("a drain lets what is on its way arrive, refuses what is new, and ends") {
-  auto server = start_one({.name = "echo"});
+  auto server = start_one({.name = "echo", .send_buffer = 20'000});  // the rest waits in the server
   const Endpoint endpoint = server->endpoint();
   Client client = Client::to(endpoint);
   CHECK(client.echoes("before"));
@@ -815,7 +840,9 @@ TEST_CASE("a drain lets what is on its way arrive, refuses what is new, and ends
   slow.connect(endpoint);
   const std::string sent = pattern(1 << 20);
   std::thread writer([&] { slow.send(sent); });
-  statistics_when(*server, [](const auto& now) { return now.output_buffer_bytes > 0; });
+  const auto waiting =
+      statistics_when(*server, [](const auto& now) { return now.output_buffer_bytes > 0; });
+  CHECK(waiting.output_buffer_bytes > 0);
 
   CHECK_FALSE(server->drain(Clock::now() + 50ms));
   CHECK(client.at_end());  // half-closed: what it still says is answered by no one

@@ -58,6 +58,38 @@ TEST_CASE("a group without sockets leaves after a while, and comes back at zero"
   CHECK(h.groups.groups().size() == 1);  // its place was free again
 }
 
+// Nothing but the last dump speaks for the group: nobody asks for it afterwards.
+TEST_CASE("a connection, TIME_WAIT and a half-open one of the last dump keep a group") {
+  const FakeSocket kinds[] = {
+      {},
+      {.state = TcpState::kTimeWait, .has_info = false, .time_wait = true},
+      {.state = TcpState::kSynReceived, .has_info = false},
+  };
+  for (const FakeSocket& kind : kinds) {
+    CAPTURE(static_cast<int>(kind.state));
+    Host h;
+    h.dump({});
+    h.dump({kind});
+    for (int minute = 0; minute < 30; ++minute) {
+      h.groups.forget_idle(h.now, kIdle);
+      h.now += std::chrono::minutes(1);
+    }
+    CHECK(h.shown("inbound", "443") != nullptr);
+    CHECK(h.groups.forgotten() == 0);
+
+    // Gone, and not even its late event is awaited any more.
+    h.dump({});
+    h.dump({});
+    h.now += std::chrono::hours(2);
+    h.dump({});
+    for (int minute = 0; minute < 30; ++minute) {
+      h.groups.forget_idle(h.now, kIdle);
+      h.now += std::chrono::minutes(1);
+    }
+    CHECK(h.shown("inbound", "443") == nullptr);
+  }
+}
+
 TEST_CASE("a connection, TIME_WAIT, a half-open one and a sign of life keep a group") {
   struct Row {
     const char* what;

@@ -143,16 +143,17 @@ TEST_CASE("the sampler keeps what is excluded out of dumps and events, before an
   CHECK(find(*s, "80")->closes() == 0);
   CHECK(s->tracked == 0);
 
-  // What the kernel refuses changes nothing.
+  // What one socket refuses changes nothing in the others: the excludes of before are in force.
+  const Excludes before = config.excludes;
   config.excludes = kPort443;
   {
     const std::lock_guard lock(kernel.mutex);
-    kernel.fail_excludes = true;
+    kernel.refused = kPort443;
   }
   CHECK_FALSE(sampler.reconfigure(config, soon()).ok());
   {
     const std::lock_guard lock(kernel.mutex);
-    kernel.fail_excludes = false;
+    CHECK(kernel.event_excludes == before);
   }
   kernel.set({connection(5, 443, 10), connection(6, 80, 10)});
   s = sample();
