@@ -51,12 +51,9 @@ std::unique_ptr<Sampler> new_sampler(const Excludes& excludes = {}) {
     const auto port = static_cast<std::uint16_t>(1000 + i);
     config.ports.push_back({fmt::format("service{}", i), {port, port}});
   }
+  static const ProcSource files("/proc");
   return std::make_unique<Sampler>(std::move(*sockets),
-                                   SamplerOptions{.config = std::move(config), .cgroup_mount = [] {
-                                                    return read_parsed(ProcSource("/proc"),
-                                                                       "self/mountinfo",
-                                                                       parse_cgroup_mount);
-                                                  }});
+                                   SamplerOptions{.config = std::move(config), .files = &files});
 }
 
 struct Sampled {

@@ -38,7 +38,6 @@ class ConnectionsCollector final : public Collector {
   Result<SearchResult> search(const SearchRequest& query, TimePoint deadline);
 
  private:
-  const KernelSource& kernel_;
   Error open_error_;
   std::unique_ptr<Sampler> sampler_;
 };

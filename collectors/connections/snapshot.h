@@ -12,6 +12,7 @@
 #include "collectors/attribution/groups.h"
 #include "collectors/attribution/listeners.h"
 #include "collectors/connections/config.h"
+#include "collectors/connections/host_totals.h"
 #include "collectors/connections/tracker.h"
 #include "collectors/namespaces/namespace_watcher.h"
 
@@ -24,20 +25,6 @@ struct GroupLabels {
   std::string peer;
   std::string cgroup;
   std::string netns;
-};
-
-// Of /proc/net/snmp: what the kernel counted for the whole namespace.
-struct HostTotals {
-  double active_opens = 0;
-  double passive_opens = 0;
-  double attempt_fails = 0;
-  double retransmitted_segments = 0;
-
-  HostTotals operator-(const HostTotals& start) const {
-    return {active_opens - start.active_opens, passive_opens - start.passive_opens,
-            attempt_fails - start.attempt_fails,
-            retransmitted_segments - start.retransmitted_segments};
-  }
 };
 
 struct Snapshot {

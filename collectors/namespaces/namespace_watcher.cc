@@ -194,10 +194,10 @@ Result<void> NamespaceWatcher::open(const FoundNamespace& found) {
   if (!sockets) return std::move(sockets.error());
 
   const std::string label = namespace_label(found, watched_);
-  watched_.push_back({found.id, label, std::move(files)});
+  watched_.push_back({found.id, label, files});
   const std::lock_guard lock(mutex_);
   ++stats_.arrivals;
-  changes_.push_back({found.id, label, *nsid, std::move(*sockets)});
+  changes_.push_back({found.id, label, *nsid, std::move(*sockets), std::move(files)});
   return {};
 }
 

@@ -36,6 +36,7 @@ struct NamespaceChange {
   std::string label;               // these only if it came
   int nsid = NamespaceIds::kNone;  // as Received::nsids has it
   std::optional<DumpSockets> sockets;
+  std::shared_ptr<const KernelSource> files;  // as WatchedNamespace has them
 
   bool came() const { return sockets.has_value(); }
 };

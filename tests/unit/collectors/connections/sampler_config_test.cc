@@ -1,6 +1,7 @@
 // The sampler over time: configurations that change, resyncs nobody asked for, and what a snapshot
 // says besides its groups.
 #include <doctest/doctest.h>
+#include <fmt/format.h>
 
 #include <chrono>
 #include <future>
@@ -219,26 +220,32 @@ TEST_CASE("a group without sockets leaves the snapshot after a while, and is cou
 }
 
 TEST_CASE("the host's totals are told since the first dump, or not at all") {
+  struct Totals final : KernelSource {
+    Result<std::string> read(std::string_view path) const override {
+      if (path != "net/snmp" || !readable) return Error::absent("not there");
+      const int n = opens;
+      return fmt::format(
+          "Tcp: ActiveOpens PassiveOpens AttemptFails RetransSegs\nTcp: {} {} {} {}\n", n, 2 * n,
+          3 * n, 4 * n);
+    }
+    Result<std::size_t> count_entries(std::string_view) const override {
+      return Error::absent("not there");
+    }
+    std::atomic<int> opens{1000};
+    std::atomic<bool> readable{true};
+  } totals;
   FakeKernel kernel;
-  std::atomic<int> opens{1000};
-  std::atomic<bool> readable{true};
-  Sampler sampler(fake_sockets(kernel),
-                  {.config = {.cpu_budget = kEager},
-                   .host_totals = [&](const std::string&) -> std::optional<HostTotals> {
-                     if (!readable) return std::nullopt;
-                     const double n = opens;
-                     return HostTotals{n, 2 * n, 3 * n, 4 * n};
-                   }});
+  Sampler sampler(fake_sockets(kernel), {.config = {.cpu_budget = kEager}, .files = &totals});
   SnapshotPtr s = sample(sampler);
   REQUIRE(s->namespaces[0].since_start.has_value());
   CHECK(s->namespaces[0].since_start->active_opens == 0);
-  opens = 1005;
+  totals.opens = 1005;
   s = sample(sampler);
   CHECK(s->namespaces[0].since_start->active_opens == 5);
   CHECK(s->namespaces[0].since_start->passive_opens == 10);
   CHECK(s->namespaces[0].since_start->attempt_fails == 15);
   CHECK(s->namespaces[0].since_start->retransmitted_segments == 20);
-  readable = false;
+  totals.readable = false;
   CHECK_FALSE(sample(sampler)->namespaces[0].since_start.has_value());
 }
 

@@ -1,0 +1,110 @@
+#include "collectors/connections/namespace_account.h"
+
+#include <utility>
+
+namespace tcpvitals {
+namespace {
+
+constexpr std::uint32_t kAllStates = 0xfff;
+constexpr std::uint32_t kListenOnly = 1U << static_cast<unsigned>(TcpState::kListen);
+
+}  // namespace
+
+NamespaceAccount::NamespaceAccount(NamespaceIdentity identity, DumpSockets sockets,
+                                   std::shared_ptr<const KernelSource> files, TrackerShared& shared,
+                                   const Grouping& grouping, Classifier::FindCgroup find_cgroup)
+    : identity_(std::move(identity)),
+      files_(std::move(files)),
+      listener_socket_(std::move(sockets.listeners)),
+      dump_socket_(std::move(sockets.dump)),
+      classifier_(
+          listeners_, grouping, [this] { return refresh_listeners(); }, identity_.netns,
+          std::move(find_cgroup)),
+      tracker_(shared, classifier_) {}
+
+// Because a direction is uncertain.
+bool NamespaceAccount::refresh_listeners() {
+  return may_refresh(last_listeners_, Clock::now()) && dump_listeners();
+}
+
+bool NamespaceAccount::dump_listeners() {
+  const double start = thread_cpu_seconds();
+  auto done = read_listeners();
+  const TimePoint now = Clock::now();
+  if (done) {
+    listeners_.commit(now);
+    listener_error_.reset();
+  } else {
+    listener_error_ = std::move(done.error()).in("listener dump");
+    auto reopened = listener_socket_->reopen();
+    if (!reopened) listener_error_ = std::move(reopened.error());
+  }
+  last_listeners_ = {now, to_duration(thread_cpu_seconds() - start)};
+  return !listener_error_;
+}
+
+Result<void> NamespaceAccount::read_listeners() {
+  auto requested = listener_socket_->request_dump(kListenOnly, DumpDetail::kNone);
+  if (!requested) return requested;
+  listeners_.begin();
+  for (;;) {
+    // The kernel has the answer ready when the request returns: nothing to wait for.
+    auto received = listener_socket_->receive();
+    if (!received) return std::move(received.error());
+    if (received->datagrams.empty()) return Error{"no answer"};
+    for (const auto& datagram : received->datagrams) {
+      InetDiagReader reader(datagram);
+      SocketRow row;
+      for (;;) {
+        const auto next = reader.next(row);
+        if (next == InetDiagReader::Next::kDone) return {};
+        if (next == InetDiagReader::Next::kError) return Error(reader.error());
+        if (next == InetDiagReader::Next::kEnd) break;
+        if (row.state == TcpState::kListen) listeners_.add(row);
+      }
+    }
+  }
+}
+
+void NamespaceAccount::note_closed_listener(const SocketRow& event, TimePoint now) {
+  if (event.remote_port == 0 && event.local_port != 0 && event.remote_address().is_any()) {
+    listeners_.closed(event, now);
+  }
+}
+
+Result<void> NamespaceAccount::begin_dump(TimePoint now, bool events_lost, DumpDetail detail) {
+  tracker_.begin_dump(now, events_lost);
+  return dump_socket_->request_dump(kAllStates, detail);
+}
+
+void NamespaceAccount::end_dump(TimePoint now) {
+  const bool first = !tracker_.started();
+  tracker_.end_dump(now);
+  if (first) totals_at_start_ = read_totals();
+}
+
+Result<void> NamespaceAccount::abandon_dump() {
+  tracker_.abandon_dump();
+  return dump_socket_->reopen();
+}
+
+std::optional<HostTotals> NamespaceAccount::read_totals() const {
+  return files_ ? read_host_totals(*files_) : std::nullopt;
+}
+
+Snapshot::Namespace NamespaceAccount::report(const Grouping& grouping) const {
+  Snapshot::Namespace report;
+  if (grouping.by.netns) report.netns = identity_.label;
+  report.states = tracker_.host_states();
+  for (const Listener& listener : listeners_.open()) {
+    const PortLabel label = grouping.port_label(listener.endpoint.port);
+    std::string port = grouping.port_text(label == kPortEphemeral ? listener.endpoint.port : label);
+    report.listeners.push_back({listener, std::move(port)});
+  }
+  report.tracker = tracker_.stats();
+  const auto now = totals_at_start_ ? read_totals() : std::nullopt;
+  if (now) report.since_start = *now - *totals_at_start_;
+  return report;
+}
+
+}  // namespace tcpvitals
