@@ -21,8 +21,8 @@ bool is_octal(char c) { return c >= '0' && c <= '7'; }
 std::string mount_path(std::string_view escaped) {
   std::string path;
   while (!escaped.empty()) {
-    if (escaped.size() >= 4 && escaped[0] == '\\' && is_octal(escaped[1]) &&
-        is_octal(escaped[2]) && is_octal(escaped[3])) {
+    if (escaped.size() >= 4 && escaped[0] == '\\' && is_octal(escaped[1]) && is_octal(escaped[2]) &&
+        is_octal(escaped[3])) {
       path +=
           static_cast<char>((escaped[1] - '0') << 6 | (escaped[2] - '0') << 3 | (escaped[3] - '0'));
       escaped.remove_prefix(4);

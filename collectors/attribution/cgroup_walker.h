@@ -25,7 +25,7 @@ class CgroupWalker {
   // What a walk saw that began after the wish with that number.
   struct Walk {
     CgroupTree tree;
-    std::uint64_t wish = 0;  // the last that it fulfils
+    std::uint64_t wish = 0;   // the last that it fulfils
     std::uint64_t walks = 0;  // ever
   };
 

@@ -99,7 +99,10 @@ CgroupLabel Classifier::cgroup(const SocketRow& row, Direction direction) const 
   if (id == 0 && direction == Direction::kInbound) {
     id = listeners_.cgroup_id(row.local_address(), row.local_port);
   }
-  return id == 0 || !find_cgroup_ ? kCgroupUnknown : find_cgroup_(id);
+  // What has no tcp_info is no connection yet, or no longer: it is not counted as one without a
+  // name.
+  if (!find_cgroup_ || (id == 0 && row.info == nullptr)) return kCgroupUnknown;
+  return find_cgroup_(id);
 }
 
 }  // namespace tcpvitals

@@ -91,7 +91,7 @@ void HostAccount::apply_limits() {
 
 Classifier::FindCgroup HostAccount::find_cgroup() {
   return [this](std::uint64_t cgroup) {
-    return cgroups_ ? cgroups_->find(cgroup, Clock::now()) : kCgroupUnknown;
+    return cgroups_ ? cgroups_->find(cgroup) : kCgroupUnknown;
   };
 }
 
@@ -106,6 +106,14 @@ Result<void> HostAccount::exclude(const Excludes& excludes) {
 
 void HostAccount::kernel_excludes() {
   for (const auto& account : namespaces_) account->tracker().kernel_excludes();
+}
+
+// New names of cgroups first: what was unknown has one as soon as it is seen.
+void HostAccount::begin_dump() {
+  shared_.begin_dump();
+  if (!cgroups_) return;
+  const CgroupNames::Ids found = cgroups_->take_news();
+  for (const auto& account : namespaces_) account->tracker().add_found_cgroups(found);
 }
 
 void HostAccount::end_dump(TimePoint now) {

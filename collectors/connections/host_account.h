@@ -51,7 +51,7 @@ class HostAccount {
   void kernel_excludes();
 
   // Around the dumps of all namespaces.
-  void begin_dump() { shared_.begin_dump(); }
+  void begin_dump();
   void end_dump(TimePoint now);
 
   // What the last listener dumps of all namespaces cost together.

@@ -188,6 +188,7 @@ void Tracker::end_dump(TimePoint now) {
   order_.swap(new_order_);
   dumping_ = false;
   started_ = true;
+  found_cgroups_.clear();
   excluded_before_ = {};
   destroyed_.clear();
   host_states_ = dump_states_;
@@ -237,7 +238,7 @@ void Tracker::add_row(const SocketRow& row) {
     begin(index, row, ends);
     return;
   }
-  if (c.grouping != grouping_) move(c, row);
+  if (is_misplaced(c, row)) move(c, row);
   if (c.vanished) return_to_life(c);
   mark_seen(index);
   advance(c, row, info);
@@ -249,7 +250,13 @@ void Tracker::pass_over(Index index) {
   if (index != kNone && !at(index).vanished && at(index).dump != dump_) mark_seen(index);
 }
 
-// To the group that a new configuration gives it.
+bool Tracker::is_misplaced(const Connection& c, const SocketRow& row) const {
+  return c.grouping != grouping_ ||
+         (!found_cgroups_.empty() && groups_.groups()[c.group].key.cgroup == kCgroupUnknown &&
+          found_cgroups_.contains(row.cgroup_id));
+}
+
+// To the group that a new configuration, or a name that was found, gives it.
 void Tracker::move(Connection& c, const SocketRow& row) {
   const Direction direction = c.outbound ? Direction::kOutbound : Direction::kInbound;
   const GroupId to = groups_.find_or_add(classifier_.key(row, direction));

@@ -101,6 +101,13 @@ class Tracker {
   void regroup(Excludes before, Excludes now);
   void kernel_excludes() { excluded_now_ = {}; }
 
+  // These cgroups have names now: a connection of theirs that was put under `unknown` moves to its
+  // group when the next dump shows it. What it did until then stays where it was counted.
+  void add_found_cgroups(const absl::flat_hash_set<std::uint64_t>& ids) {
+    found_cgroups_.insert(ids.begin(), ids.end());
+  }
+  bool has_found_cgroups() const { return !found_cgroups_.empty(); }
+
   void add_event(const SocketRow& event);
 
   // The namespace is gone: whatever is still tracked has ended, how is not known.
@@ -234,6 +241,8 @@ class Tracker {
   void sweep(TimePoint now);
   void forget_vanished(TimePoint now);
 
+  bool is_misplaced(const Connection& c, const SocketRow& row) const;
+
   static bool ends_with_fin(Connection& c, const SocketRow& row, const TcpInfo& info);
   static bool is_reused(const Connection& c, std::uint32_t ends, const TcpInfo& info);
   static ConnectFailure failure_of_cleared(const Connection& c);
@@ -257,11 +266,12 @@ class Tracker {
 
   bool started_ = false;
   bool dumping_ = false;
-  bool one_miss_ends_ = false;  // in the running dump
-  std::uint8_t grouping_ = 0;   // of the classifier, modulo 4
-  Excludes excluded_before_;    // until a dump ends
-  Excludes excluded_now_;       // until the kernel excludes it
-  TimePoint now_{};             // when the running dump, or the last, began
+  bool one_miss_ends_ = false;                        // in the running dump
+  std::uint8_t grouping_ = 0;                         // of the classifier, modulo 4
+  Excludes excluded_before_;                          // until a dump ends
+  Excludes excluded_now_;                             // until the kernel excludes it
+  absl::flat_hash_set<std::uint64_t> found_cgroups_;  // until a dump ends
+  TimePoint now_{};                                   // when the running dump, or the last, began
   std::uint16_t dump_ = 0;
   std::size_t seen_ = 0;  // live connections that the running dump has shown
   std::array<std::uint32_t, kTcpStates> dump_states_{};

@@ -55,8 +55,8 @@ test("connections are grouped by the short name of their cgroup", async (t) => {
 
   const page = agent.scrape();
   assert.equal(page.value("tcpvitals_cgroups_limit"), 4);
-  assert.equal(page.value("tcpvitals_cgroups_unknown_total"), 0);
-  // Of the scrapes' own connections some are only seen in SYN_RECV or TIME_WAIT, where the kernel has no cgroup.
+  // The scrapes' own connections are too short for a dump, and an event carries no cgroup.
+  assert.ok(page.value("tcpvitals_cgroups_unknown_total") > 0);
   const held = page.samples("tcp_connections").filter(({ labels }) => /^750[0-2]$/.test(labels["port"]!));
   const names = new Set(held.map(({ labels }) => labels["cgroup"]));
   assert.deepEqual([...names].sort(), ["3f4e8b0a91c2", "late.service", "web.service"]);

@@ -1,52 +1,38 @@
 #include "collectors/attribution/cgroups.h"
 
 #include <doctest/doctest.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <filesystem>
+#include <thread>
+
+#include "collectors/attribution/cgroup_name.h"
+#include "tests/support/tree.h"
 
 using namespace tcpvitals;
+using namespace tcpvitals::testing;
 using namespace std::chrono_literals;
 
 namespace {
 
-// A tree of directories for one test; their inodes are real.
-class Tree {
- public:
-  Tree() {
-    char path[] = "/tmp/tcpvitals-cgroups-XXXXXX";
-    REQUIRE(::mkdtemp(path) != nullptr);
-    root_ = path;
+CgroupMount mount_of(const Tree& tree) { return {tree.path("")}; }
+
+// Long enough for any walk here.
+constexpr Clock::duration kPatient = 10s;
+
+// Asks until the walks that were asked for have answered.
+CgroupLabel settled(CgroupNames& names, std::uint64_t id) {
+  CgroupLabel label = names.find(id);
+  for (int i = 0; i < 5000 && label == kCgroupUnknown && names.pending(); ++i) {
+    std::this_thread::sleep_for(1ms);
+    names.take_news();
+    label = names.find(id);
   }
-  ~Tree() { std::filesystem::remove_all(root_); }
-
-  CgroupMount mount() const { return {root_}; }
-
-  std::uint64_t make(const std::string& path) const {
-    std::filesystem::create_directories(root_ + path);
-    return id(path);
-  }
-  std::uint64_t id(const std::string& path) const {
-    struct stat status {};
-    REQUIRE(::stat((root_ + path).c_str(), &status) == 0);
-    return status.st_ino;
-  }
-  void remove(const std::string& path) const { std::filesystem::remove_all(root_ + path); }
-  std::string path(const std::string& p) const { return root_ + p; }
-
- private:
-  std::string root_;
-};
-
-// A moment at which the next walk is allowed whatever the last one took.
-TimePoint later() {
-  static TimePoint now = Clock::now();
-  return now += 1h;
+  return label;
 }
 
 std::string name_of(CgroupNames& names, std::uint64_t id) {
-  return std::string(names.name(names.find(id, later())));
+  return std::string(names.name(settled(names, id)));
 }
 
 const std::string k64 = "3f4e8b0a91c2d5e6f708192a3b4c5d6e7f8091a2b3c4d5e6f708192a3b4c5d6e";
@@ -162,56 +148,75 @@ TEST_CASE("an id is named by its directory") {
   const auto nginx = tree.make("/system.slice/nginx.service");
   const auto worker = tree.make("/system.slice/nginx.service/worker");
   const auto web = tree.make("/docker/" + k64);
-  CgroupNames names(tree.mount(), {});
-  CHECK(name_of(names, tree.id("/")) == "/");
-  CHECK(name_of(names, nginx) == "nginx.service");
-  CHECK(name_of(names, web) == "3f4e8b0a91c2");
-  CHECK(names.find(worker, later()) == names.find(nginx, later()));
+  CgroupNames names(mount_of(tree), {.patience = kPatient});
+  CHECK(names.name(names.find(tree.id("/"))) == "/");
+  CHECK(names.name(names.find(nginx)) == "nginx.service");
+  CHECK(names.name(names.find(web)) == "3f4e8b0a91c2");
+  CHECK(names.find(worker) == names.find(nginx));
   CHECK(names.size() == 3);
   CHECK(names.stats().walks == 1);
-  CHECK(names.stats().directories == 6);
+  CHECK(names.stats().unknown == 0);
   CHECK(names.complaint() == "");
 }
 
-TEST_CASE("a new cgroup is found when it is asked for; one that is not there, asked for once") {
+TEST_CASE("a new cgroup is looked for when it is asked for; one that is not there, once") {
   const Tree tree;
-  CgroupNames names(tree.mount(), {});
+  CgroupNames names(mount_of(tree), {});
   CHECK(name_of(names, tree.id("/")) == "/");
   CHECK(name_of(names, tree.make("/a.service")) == "a.service");
   CHECK(names.stats().walks == 2);
 
   const auto never = ~std::uint64_t{0};
-  for (int i = 0; i < 5; ++i) CHECK(names.find(never, later()) == kCgroupUnknown);
+  CHECK(settled(names, never) == kCgroupUnknown);
+  CHECK_FALSE(names.pending());
   CHECK(names.stats().walks == 3);
-  CHECK(names.find(0, later()) == kCgroupUnknown);
-  CHECK(names.stats().walks == 3);
-  CHECK(names.stats().unknown == 6);
+  const std::uint64_t unknown = names.stats().unknown;
+  for (int i = 0; i < 5; ++i) CHECK(names.find(never) == kCgroupUnknown);
+  CHECK(names.find(0) == kCgroupUnknown);
+  CHECK_FALSE(names.pending());
+  CHECK(names.stats().unknown == unknown + 6);
   CHECK(names.name(kCgroupUnknown) == "unknown");
 }
 
-TEST_CASE("walks keep to their share of the time, and what they missed is found by the next") {
+TEST_CASE("an id that comes while the walker rests is unknown until the next walk, and is news") {
   const Tree tree;
-  CgroupNames names(tree.mount(), {});
-  const TimePoint now = later();
-  names.find(tree.id("/"), now);
+  for (int i = 0; i < 1000; ++i) tree.make("/wide.slice/" + std::to_string(i));
+  CgroupNames names(mount_of(tree), {.patience = kPatient});
+  CHECK(names.name(names.find(tree.id("/"))) == "/");  // a walk, and a rest of 99 times as long
   const auto late = tree.make("/late.service");
-  CHECK(names.find(late, now) == kCgroupUnknown);
-  const auto pause = std::chrono::duration<double>(names.stats().walk_seconds * 99);
-  CHECK(names.find(late, now + std::chrono::duration_cast<Clock::duration>(pause)) ==
-        kCgroupUnknown);
+  const TimePoint start = Clock::now();
+  CHECK(names.find(late) == kCgroupUnknown);
+  CHECK(Clock::now() - start < kPatient / 2);  // nobody waits for the rest to end
+  CHECK(names.pending());
   CHECK(names.stats().walks == 1);
-  CHECK(names.name(names.find(late, later())) == "late.service");
+  CgroupNames::Ids news;
+  for (int i = 0; i < 10'000 && news.empty(); ++i) {
+    std::this_thread::sleep_for(1ms);
+    news = names.take_news();
+  }
+  CHECK(news == CgroupNames::Ids{late});
+  CHECK(names.take_news().empty());
+  CHECK(names.stats().walks == 2);
+  CHECK(names.name(names.find(late)) == "late.service");
+}
+
+TEST_CASE("nobody waits for a walk that takes longer than the patience") {
+  const Tree tree;
+  for (int i = 0; i < 1000; ++i) tree.make("/wide.slice/" + std::to_string(i));
+  CgroupNames names(mount_of(tree), {.patience = 0ms});
+  CHECK(names.find(tree.id("/")) == kCgroupUnknown);
+  CHECK(name_of(names, tree.id("/")) == "/");
 }
 
 TEST_CASE("a directory that is gone is unknown after the next walk") {
   const Tree tree;
   const auto brief = tree.make("/brief.service");
-  CgroupNames names(tree.mount(), {});
+  CgroupNames names(mount_of(tree), {});
   CHECK(name_of(names, brief) == "brief.service");
   tree.remove("/brief.service");
   names.retain([](CgroupLabel) { return true; });
   CHECK(name_of(names, brief) == "brief.service");
-  names.find(~std::uint64_t{0}, later());
+  settled(names, ~std::uint64_t{0});
   CHECK(name_of(names, brief) == "unknown");
 }
 
@@ -220,21 +225,21 @@ TEST_CASE("names over the limit are other, until one is given back") {
   const auto a = tree.make("/a.service");
   const auto b = tree.make("/b.service");
   const auto c = tree.make("/c.service");
-  CgroupNames names(tree.mount(), {.names = 2});
-  const CgroupLabel label_a = names.find(a, later());
-  const CgroupLabel label_b = names.find(b, later());
-  CHECK(names.find(c, later()) == kCgroupOther);
-  CHECK(names.find(c, later()) == kCgroupOther);
+  CgroupNames names(mount_of(tree), {.names = 2, .patience = kPatient});
+  const CgroupLabel label_a = names.find(a);
+  const CgroupLabel label_b = names.find(b);
+  CHECK(names.find(c) == kCgroupOther);
+  CHECK(names.find(c) == kCgroupOther);
   CHECK(names.name(kCgroupOther) == "other");
   CHECK(names.stats().overflowed == 2);
   CHECK(names.size() == 2);
 
   names.retain([=](CgroupLabel label) { return label == label_b; });
   CHECK(names.size() == 1);
-  CHECK(names.find(c, later()) == label_a);  // the number that was free
+  CHECK(names.find(c) == label_a);  // the number that was free
   CHECK(names.name(label_a) == "c.service");
-  CHECK(names.name(names.find(b, later())) == "b.service");
-  CHECK(names.find(a, later()) == kCgroupOther);
+  CHECK(names.name(names.find(b)) == "b.service");
+  CHECK(names.find(a) == kCgroupOther);
   names.set_limit(3);
   CHECK(name_of(names, a) == "a.service");
   CHECK(names.limit() == 3);
@@ -244,38 +249,43 @@ TEST_CASE("a tree beyond the bounds is walked up to them, and that is said") {
   const Tree tree;
   tree.make("/deep.slice/b/c/d");
   tree.make("/wide.slice");
-  const auto deep = tree.id("/deep.slice/b/c");
-  {
-    CgroupNames names(tree.mount(), {.depth = 2});
-    CHECK(name_of(names, tree.id("/deep.slice/b")) == "deep.slice");
-    CHECK(name_of(names, tree.id("/wide.slice")) == "wide.slice");
-    CHECK(name_of(names, deep) == "unknown");
-    CHECK(names.stats().directories == 4);
-    CHECK(names.complaint() ==
-          "the tree is larger than 20000 directories or deeper than 2: the cgroups beyond are "
-          "unknown");
-  }
-  CgroupNames names(tree.mount(), {.directories = 3});
-  names.find(deep, later());
-  CHECK(names.stats().directories == 3);
-  CHECK(names.stats().cut_off);
+  const CgroupTree shallow = walk_cgroups(tree.path(""), {.depth = 2});
+  CHECK(shallow.names.size() == 4);
+  CHECK(shallow.names.at(tree.id("/deep.slice/b")) == "deep.slice");
+  CHECK(shallow.names.at(tree.id("/wide.slice")) == "wide.slice");
+  CHECK(shallow.cut_off);
+  const CgroupTree small = walk_cgroups(tree.path(""), {.directories = 3});
+  CHECK(small.names.size() == 3);
+  CHECK(small.cut_off);
+  const CgroupTree whole = walk_cgroups(tree.path(""), {});
+  CHECK(whole.names.size() == 6);
+  CHECK_FALSE(whole.cut_off);
+
+  CgroupNames names(mount_of(tree), {.tree = {.depth = 2}, .patience = kPatient});
+  CHECK(names.find(tree.id("/deep.slice/b/c")) == kCgroupUnknown);
+  CHECK(names.complaint() ==
+        "the tree is larger than 20000 directories or deeper than 2: the cgroups beyond are "
+        "unknown");
 }
 
 TEST_CASE("without a tree everything is unknown, and the reason is said") {
   CgroupNames names(Error::absent("no cgroup2 mount"), {});
-  CHECK(names.find(1, later()) == kCgroupUnknown);
+  CHECK(names.find(1) == kCgroupUnknown);
+  CHECK_FALSE(names.pending());
+  CHECK(names.take_news().empty());
   CHECK(names.stats().walks == 0);
+  CHECK(names.stats().unknown == 1);
   CHECK(names.complaint() == "no cgroup2 mount: every connection's cgroup is unknown");
 
-  CgroupNames gone(CgroupMount{"/no/such/tree"}, {});
-  CHECK(gone.find(1, later()) == kCgroupUnknown);
+  CgroupNames gone(CgroupMount{"/no/such/tree"}, {.patience = kPatient});
+  CHECK(gone.find(1) == kCgroupUnknown);
   CHECK(gone.complaint() == "unreadable directories: 1: the cgroups below them are unknown");
 }
 
 TEST_CASE("on a hybrid host the root's name is /, and the reason is said") {
   const Tree tree;
-  CgroupNames names(CgroupMount{tree.path(""), true}, {});
-  CHECK(name_of(names, tree.id("/")) == "/");
+  CgroupNames names(CgroupMount{tree.path(""), true}, {.patience = kPatient});
+  CHECK(names.name(names.find(tree.id("/"))) == "/");
   CHECK(names.complaint() == "cgroup v1 is mounted too: a process in that alone is in \"/\"");
 }
 
@@ -290,14 +300,11 @@ TEST_CASE("a directory that may not be read is counted, its neighbours are named
   std::filesystem::permissions(tree.path("/"), std::filesystem::perms{0755});
   const bool root = ::geteuid() == 0;
   if (root) REQUIRE(::seteuid(65534) == 0);
-  CgroupNames names(tree.mount(), {});
-  const std::string names_found[] = {name_of(names, open), name_of(names, closed),
-                                     name_of(names, inside)};
+  const CgroupTree walked = walk_cgroups(tree.path(""), {});
   if (root) REQUIRE(::seteuid(0) == 0);
   std::filesystem::permissions(tree.path("/closed.slice"), std::filesystem::perms::owner_all);
-  CHECK(names_found[0] == "open.service");
-  CHECK(names_found[1] == "closed.slice");
-  CHECK(names_found[2] == "unknown");
-  CHECK(names.stats().unreadable == 1);
-  CHECK(names.complaint() == "unreadable directories: 1: the cgroups below them are unknown");
+  CHECK(walked.names.at(open) == "open.service");
+  CHECK(walked.names.at(closed) == "closed.slice");
+  CHECK_FALSE(walked.names.contains(inside));
+  CHECK(walked.unreadable == 1);
 }
