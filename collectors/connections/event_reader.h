@@ -34,6 +34,7 @@ class EventReader {
   Result<void> exclude(const Excludes& excludes) { return socket_->exclude(excludes); }
 
   Result<void> listen_to_all(int own_nsid) { return socket_->listen_all_namespaces(own_nsid); }
+  Result<void> listen_to_ours();
 
   // Whether events were lost since the last call: only a dump can tell what is left.
   bool take_loss() { return std::exchange(loss_, false); }

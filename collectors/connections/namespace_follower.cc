@@ -10,8 +10,12 @@ void NamespaceFollower::configure() {
   const ConnectionsConfig& config = host_.config();
   if (sources_ == nullptr) return;
   if (!config.group_by.netns) {
+    if (!watcher_) return;
+    const bool listened = watcher_->stats().privileged;
     watcher_.reset();
     host_.remove_others();
+    auto alone = listened ? events_.listen_to_ours() : Result<void>();
+    if (!alone) log_error("netns", {{"error", alone.error().message}});
   } else if (watcher_) {
     watcher_->set_limit(config.limits.namespaces);
   } else {
@@ -21,6 +25,10 @@ void NamespaceFollower::configure() {
     auto listening = events_.listen_to_all(watcher_->own_nsid());
     if (!listening) log_error("netns", {{"error", listening.error().message}});
   }
+}
+
+void NamespaceFollower::wait_for_first_look() {
+  if (watcher_) watcher_->wait_for_first_look();
 }
 
 bool NamespaceFollower::take_changes() {

@@ -25,6 +25,10 @@ class NamespaceFollower {
   // Begins or ends to watch, as the host's configuration wants it.
   void configure();
 
+  // Waits until the namespaces that are there have been found, so that they are in the first
+  // sample.
+  void wait_for_first_look();
+
   // Takes what changed since the last call. True if one came, which needs a baseline.
   bool take_changes();
 

@@ -91,7 +91,6 @@ NamespaceWatcher::NamespaceWatcher(NamespaceSources& sources, NamespaceOptions o
   const auto own_nsid = ids->find(own_netns.get());
   if (own_nsid) own_nsid_ = *own_nsid;
   ids_ = std::move(*ids);
-  look();
   thread_ = start_thread("namespaces", [this] { run(); });
 }
 
@@ -100,7 +99,7 @@ NamespaceWatcher::~NamespaceWatcher() {
     const std::lock_guard lock(mutex_);
     stopping_ = true;
   }
-  stop_.notify_all();
+  changed_.notify_all();
   if (thread_.joinable()) thread_.join();
   sources_.publish("", {});
 }
@@ -120,16 +119,23 @@ NamespaceStats NamespaceWatcher::stats() const {
   return stats_;
 }
 
-void NamespaceWatcher::run() {
-  std::chrono::duration<double> rest = options_.interval;
+void NamespaceWatcher::wait_for_first_look() {
   std::unique_lock lock(mutex_);
-  while (!stop_.wait_for(lock, rest, [this] { return stopping_; })) {
+  changed_.wait(lock, [this] { return looked_ || !stats_.privileged; });
+}
+
+void NamespaceWatcher::run() {
+  std::chrono::duration<double> rest{};
+  std::unique_lock lock(mutex_);
+  while (!changed_.wait_for(lock, rest, [this] { return stopping_; })) {
     lock.unlock();
     const double start = thread_cpu_seconds();
     look();
     const double used = thread_cpu_seconds() - start;
     rest = std::max<decltype(rest)>(options_.interval, decltype(rest)(used / kCpuBudget));
     lock.lock();
+    looked_ = true;
+    changed_.notify_all();
   }
 }
 

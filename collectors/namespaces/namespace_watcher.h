@@ -62,13 +62,16 @@ struct NamespaceOptions {
 
 class NamespaceWatcher {
  public:
-  // Looks once before it returns, so that those already there are there from the first sample on.
-  // Without the privileges, which one line in the log names, it watches none but ours. `sources`
-  // must outlive it; from the construction to the destruction namespaces are told apart there.
+  // Looks for the first time in a thread of its own. Without the privileges, which one line in the
+  // log names, it watches none but ours. `sources` must outlive it; from the construction to the
+  // destruction namespaces are told apart there.
   NamespaceWatcher(NamespaceSources& sources, NamespaceOptions options);
   ~NamespaceWatcher();
   NamespaceWatcher(const NamespaceWatcher&) = delete;
   NamespaceWatcher& operator=(const NamespaceWatcher&) = delete;
+
+  // Any thread. Waits until those that were there when it was made have been looked at.
+  void wait_for_first_look();
 
   // Any thread. What changed since the last call, in the order in which it happened. Who takes an
   // arrival owns its sockets, and closes them at the departure.
@@ -100,7 +103,8 @@ class NamespaceWatcher {
   std::set<std::uint64_t> unopened_;
 
   mutable std::mutex mutex_;
-  std::condition_variable stop_;
+  std::condition_variable changed_;
+  bool looked_ = false;                   // under mutex_
   bool stopping_ = false;                 // under mutex_
   std::vector<NamespaceChange> changes_;  // under mutex_
   NamespaceStats stats_;                  // under mutex_

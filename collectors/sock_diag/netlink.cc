@@ -130,6 +130,14 @@ class MnlDiagSocket final : public DiagSocket {
     return {};
   }
 
+  Result<void> listen_own_namespace() override {
+    const int off = 0;
+    if (::setsockopt(fd(), SOL_NETLINK, NETLINK_LISTEN_ALL_NSID, &off, sizeof off) < 0) {
+      return errno_error("listen to our own namespace", errno);
+    }
+    return {};
+  }
+
   Result<Received> receive() override {
     Received received;
     for (std::size_t i = 0; i < controls_.size(); ++i) {

@@ -63,6 +63,9 @@ class DiagSocket {
   // ours is called by itself, -1 if nothing. Needs CAP_NET_BROADCAST.
   virtual Result<void> listen_all_namespaces(int own_nsid) = 0;
 
+  // From now on only events of our own come. One of another that waits is told as ours.
+  virtual Result<void> listen_own_namespace() = 0;
+
   // Never blocks.
   virtual Result<Received> receive() = 0;
 

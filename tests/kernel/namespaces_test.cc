@@ -180,7 +180,9 @@ double passive_opens(const KernelSource& source) {
 
 struct Watch {
   explicit Watch(std::size_t limit = 64)
-      : watcher(sources, {.limit = limit, .names_directory = kNames, .interval = 20ms}) {}
+      : watcher(sources, {.limit = limit, .names_directory = kNames, .interval = 20ms}) {
+    watcher.wait_for_first_look();
+  }
 
   // Takes changes, and plays the sampler with them.
   void take() {
@@ -331,6 +333,32 @@ TEST_CASE("one socket receives the events of all namespaces, each with the numbe
   }));
   CHECK(ports == std::map<int, std::multiset<std::uint16_t>>{
                      {kOwnNamespace, {5004}}, {blue_id, {5003}}, {green_id, {5003, 5003}}});
+}
+
+TEST_CASE("when only our namespace is listened to, the events of others stay away") {
+  const Named blue("blue");
+  Watch watch;
+  REQUIRE(watch.has(blue.id));
+  auto ours = open_diag_sockets(1 << 20);
+  REQUIRE(ours.ok());
+  REQUIRE(ours->events->listen_all_namespaces(NamespaceIds::kNone).ok());
+  REQUIRE(ours->events->listen_own_namespace().ok());
+  run("ip link set lo up");
+  blue.inside([] { connect_to_self(5007); });
+  connect_to_self(5008);
+  std::multiset<std::uint16_t> ports;  // of the listeners, and of the ends that send an event
+  CHECK(eventually([&] {
+    auto received = ours->events->receive();
+    REQUIRE(received.ok());
+    for (const int nsid : received->nsids) CHECK(nsid == kOwnNamespace);
+    for (const auto& datagram : received->datagrams) {
+      InetDiagReader reader(datagram);
+      SocketRow row;
+      while (reader.next(row) == InetDiagReader::Next::kRow) ports.insert(row.local_port);
+    }
+    return ports.contains(5008);
+  }));
+  CHECK(ports.count(5007) == 0);
 }
 
 TEST_CASE("a namespace that somebody gave us as ours is told as ours") {

@@ -10,6 +10,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <utility>
 #include <vector>
 
 #include "base/fd.h"
@@ -23,42 +24,55 @@ namespace tcpvitals::testing {
 struct FakeKernel {
   std::mutex mutex;
   std::vector<FakeSocket> sockets;
-  std::deque<Bytes> events;
+  std::deque<std::pair<int, Bytes>> events;  // with the nsid that each comes from
   Excludes event_excludes;
+  Excludes dump_excludes;
+  bool all_namespaces = false;  // the event socket receives
   bool overrun = false;
   std::uint64_t dropped = 0;
   int event_fd = -1;
 
-  int calls = 0;          // of every socket
-  int fail_call = -1;     // the number of the one call that fails
-  bool garbage = false;   // dumps answer with bytes that are no messages
-  bool truncate = false;  // dumps answer with a datagram cut short
-  bool silent = false;    // dumps never end
-  bool fail_excludes = false;
+  int calls = 0;                    // of every socket
+  int fail_call = -1;               // the number of the one call that fails
+  bool garbage = false;             // dumps answer with bytes that are no messages
+  bool truncate = false;            // dumps answer with a datagram cut short
+  bool silent = false;              // dumps never end
+  bool fail_listeners = false;      // only their dumps fail
   std::optional<Excludes> refused;  // these, by the sockets that dump: the event socket takes them
 
-  void send(const Bytes& event) {
+  int full_dumps = 0;  // asked for
+  int listener_dumps = 0;
+
+  void send(const Bytes& event, int nsid = kOwnNamespace) {
     const std::lock_guard lock(mutex);
     SocketRow row;
     if (InetDiagReader(event).next(row) == InetDiagReader::Next::kRow &&
         excluded(event_excludes, row)) {
       return;
     }
-    events.push_back(event);
+    events.push_back({nsid, event});
     ::eventfd_write(event_fd, 1);
   }
   void set(std::vector<FakeSocket> now) {
     const std::lock_guard lock(mutex);
     sockets = std::move(now);
   }
+  void lose_events(std::uint64_t count) {
+    const std::lock_guard lock(mutex);
+    overrun = true;
+    dropped += count;
+    ::eventfd_write(event_fd, 1);
+  }
   bool call_fails() { return calls++ == fail_call; }
 };
 
 class FakeDiagSocket final : public DiagSocket {
  public:
-  explicit FakeDiagSocket(FakeKernel& kernel, bool for_events = false)
-      : kernel_(kernel), for_events_(for_events), fd_(::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)) {
-    if (for_events) kernel.event_fd = fd_.get();
+  enum class Role { kEvents, kListeners, kDump };
+
+  FakeDiagSocket(FakeKernel& kernel, Role role)
+      : kernel_(kernel), role_(role), fd_(::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)) {
+    if (role == Role::kEvents) kernel.event_fd = fd_.get();
   }
 
   int fd() const override { return fd_.get(); }
@@ -66,29 +80,30 @@ class FakeDiagSocket final : public DiagSocket {
   Result<void> request_dump(std::uint32_t states, DumpDetail) override {
     const std::lock_guard lock(kernel_.mutex);
     if (kernel_.call_fails()) return errno_error("request", EIO);
+    ++(role_ == Role::kListeners ? kernel_.listener_dumps : kernel_.full_dumps);
+    if (role_ == Role::kListeners && kernel_.fail_listeners) return errno_error("request", EIO);
     pending_.clear();
     Bytes datagram;
     for (const FakeSocket& s : kernel_.sockets) {
       if ((states >> static_cast<unsigned>(s.state) & 1) == 0) continue;
       const Bytes one = message(s);
-      if (excluded(excludes_, first_row(one))) continue;
+      if (excluded(kernel_.dump_excludes, first_row(one))) continue;
       datagram.insert(datagram.end(), one.begin(), one.end());
     }
     if (kernel_.garbage) datagram = Bytes(100, std::byte{0xa5});
     if (kernel_.truncate) datagram.resize(datagram.size() - 8);
-    if (!datagram.empty()) pending_.push_back(datagram);
-    if (!kernel_.silent) pending_.push_back(done());
+    if (!datagram.empty()) pending_.push_back({kOwnNamespace, datagram});
+    if (!kernel_.silent) pending_.push_back({kOwnNamespace, done()});
     ::eventfd_write(fd_.get(), 1);
     return {};
   }
 
   Result<void> exclude(const Excludes& excludes) override {
     const std::lock_guard lock(kernel_.mutex);
-    if (kernel_.call_fails() || (kernel_.fail_excludes && !excludes.empty()) ||
-        (!for_events_ && kernel_.refused == excludes)) {
+    if (kernel_.call_fails() || (role_ != Role::kEvents && kernel_.refused == excludes)) {
       return errno_error("exclude", ENOMEM);
     }
-    (for_events_ ? kernel_.event_excludes : excludes_) = excludes;
+    (role_ == Role::kEvents ? kernel_.event_excludes : kernel_.dump_excludes) = excludes;
     return {};
   }
 
@@ -99,13 +114,20 @@ class FakeDiagSocket final : public DiagSocket {
     return {};
   }
 
-  Result<void> listen_all_namespaces(int) override { return {}; }
+  Result<void> listen_all_namespaces(int) override {
+    kernel_.all_namespaces = true;
+    return {};
+  }
+  Result<void> listen_own_namespace() override {
+    kernel_.all_namespaces = false;
+    return {};
+  }
 
   Result<Received> receive() override {
     const std::lock_guard lock(kernel_.mutex);
     if (kernel_.call_fails()) return errno_error("receive", ENOMEM);
     Received received;
-    if (for_events_) {
+    if (role_ == Role::kEvents) {
       eventfd_t ignored;
       ::eventfd_read(fd_.get(), &ignored);
       if (std::exchange(kernel_.overrun, false)) {
@@ -113,13 +135,13 @@ class FakeDiagSocket final : public DiagSocket {
         return received;
       }
     }
-    auto& queue = for_events_ ? kernel_.events : pending_;
+    auto& queue = role_ == Role::kEvents ? kernel_.events : pending_;
     if (queue.empty()) return received;
-    current_ = queue.front();
+    current_ = std::move(queue.front());
     queue.pop_front();
-    span_ = current_;
+    span_ = current_.second;
     received.datagrams = {&span_, 1};
-    received.nsids = {&kOwnNamespace, 1};
+    received.nsids = {&current_.first, 1};
     return received;
   }
 
@@ -128,17 +150,22 @@ class FakeDiagSocket final : public DiagSocket {
 
  private:
   FakeKernel& kernel_;
-  bool for_events_;
+  const Role role_;
   Fd fd_;
-  Excludes excludes_;
-  std::deque<Bytes> pending_;
-  Bytes current_;
+  std::deque<std::pair<int, Bytes>> pending_;
+  std::pair<int, Bytes> current_;
   std::span<const std::byte> span_;
 };
 
+inline DumpSockets fake_dump_sockets(FakeKernel& kernel) {
+  return {std::make_unique<FakeDiagSocket>(kernel, FakeDiagSocket::Role::kListeners),
+          std::make_unique<FakeDiagSocket>(kernel, FakeDiagSocket::Role::kDump)};
+}
+
 inline DiagSockets fake_sockets(FakeKernel& kernel) {
-  return {std::make_unique<FakeDiagSocket>(kernel, true), std::make_unique<FakeDiagSocket>(kernel),
-          std::make_unique<FakeDiagSocket>(kernel)};
+  auto [listeners, dump] = fake_dump_sockets(kernel);
+  return {std::make_unique<FakeDiagSocket>(kernel, FakeDiagSocket::Role::kEvents),
+          std::move(listeners), std::move(dump)};
 }
 
 inline FakeSocket fake_listener(std::uint16_t port) {

@@ -154,6 +154,8 @@ TEST_CASE("the sampler keeps what is excluded out of dumps and events, before an
   {
     const std::lock_guard lock(kernel.mutex);
     CHECK(kernel.event_excludes == before);
+    CHECK(kernel.dump_excludes == before);
+    kernel.refused.reset();
   }
   kernel.set({connection(5, 443, 10), connection(6, 80, 10)});
   s = sample();

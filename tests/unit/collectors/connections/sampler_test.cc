@@ -92,12 +92,7 @@ TEST_CASE("after an overrun the kernel's count is told and a dump resyncs unaske
   FakeKernel kernel;
   Sampler sampler(fake_sockets(kernel), eager());
   REQUIRE(sampler.sample(soon()).ok());
-  {
-    const std::lock_guard lock(kernel.mutex);
-    kernel.overrun = true;
-    kernel.dropped = 37;
-    ::eventfd_write(kernel.event_fd, 1);
-  }
+  kernel.lose_events(37);
   std::uint64_t dumps = 1;
   for (int i = 0; i < 100 && dumps < 3; ++i) {
     auto sample = sampler.sample(soon());
@@ -146,6 +141,48 @@ TEST_CASE("a kernel that stops answering fails the sample by its deadline") {
   auto sample = sampler.sample(start + std::chrono::milliseconds(50));
   CHECK_FALSE(sample.ok());
   CHECK(Clock::now() - start < std::chrono::seconds(5));
+}
+
+TEST_CASE("at the deadline of an asker the last complete snapshot is given, and its age tells") {
+  FakeKernel kernel;
+  kernel.sockets = {fake_listener(443), FakeSocket{.cookie = 1}};
+  Sampler sampler(fake_sockets(kernel), eager());
+  const auto first = sampler.sample(soon());
+  REQUIRE(first.ok());
+  {
+    const std::lock_guard lock(kernel.mutex);
+    kernel.silent = true;
+  }
+  const auto second = sampler.sample(Clock::now() + std::chrono::milliseconds(50));
+  REQUIRE(second.ok());
+  CHECK((*second)->dumps == 1);
+  CHECK((*second)->dump_end == (*first)->dump_end);
+  CHECK((*second)->tracked == 1);
+}
+
+TEST_CASE("listeners that cannot be dumped fail the sample, and the next ones are good again") {
+  FakeKernel kernel;
+  kernel.sockets = {fake_listener(443), FakeSocket{.cookie = 1}};
+  Sampler sampler(fake_sockets(kernel), eager());
+  REQUIRE(sampler.sample(soon()).ok());
+  const auto fail_listeners = [&](bool fail) {
+    const std::lock_guard lock(kernel.mutex);
+    kernel.fail_listeners = fail;
+  };
+  const auto sample_until = [&](bool good) {
+    auto result = sampler.sample(soon());
+    for (int i = 0; i < 500 && result.ok() != good; ++i) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(2));
+      result = sampler.sample(soon());
+    }
+    return result;
+  };
+  fail_listeners(true);
+  const auto failed = sample_until(false);
+  REQUIRE_FALSE(failed.ok());
+  CHECK(failed.error().message.find("listener dump: ") != std::string::npos);
+  fail_listeners(false);
+  CHECK(sample_until(true).ok());
 }
 
 TEST_CASE("whichever call to the kernel fails, the sampler says so or recovers, and goes on") {
