@@ -83,6 +83,12 @@ void GroupTable::end_dump() {
   for (std::size_t i = 0; i < groups_.size(); ++i) groups_[i].stats.last_dump = dump_[i];
 }
 
+void GroupTable::keep_dump(NetnsId netns) {
+  for (std::size_t i = 0; i < groups_.size(); ++i) {
+    if (groups_[i].key.netns == netns) dump_[i] = groups_[i].stats.last_dump;
+  }
+}
+
 void GroupTable::clear_dump(NetnsId netns) {
   for (std::size_t i = 0; i < groups_.size(); ++i) {
     if (groups_[i].key.netns != netns) continue;

@@ -150,6 +150,8 @@ class GroupTable {
   void begin_dump();
   GroupStats::LastDump& dump(GroupId id) { return dump_[id]; }
   void end_dump();
+  // The running dump leaves that network namespace out: what the last one told of it stays.
+  void keep_dump(NetnsId netns);
   // No dump tells of that network namespace any more: it is gone, and so are its sockets.
   void clear_dump(NetnsId netns);
 

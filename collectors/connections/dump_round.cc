@@ -15,23 +15,48 @@ void DumpRound::begin(Options options) {
   start_cpu_ = thread_cpu_seconds();
   running_ = true;
   position_ = 0;
+  dumping_ = renewed_ = false;
   host_.begin_dump();
-  begin_dump();
 }
 
 int DumpRound::fd() const {
   // The kernel makes the next piece of a dump as this one is read: it is there.
-  return flows_ ? -1 : host_.namespaces()[position_]->dump_socket().fd();
+  return !dumping_ || flows_ ? -1 : host_.namespaces()[position_]->dump_socket().fd();
 }
 
-void DumpRound::begin_dump() {
+void DumpRound::read() {
+  if (dumping_) {
+    read_dump();
+  } else {
+    begin_namespace();
+  }
+}
+
+void DumpRound::begin_namespace() {
   progress_ = Clock::now();
+  const bool everything = options_.events_lost || options_.regrouped ||
+                          !options_.searches.empty() || host_.renames(account());
+  DumpNeed need = account().look(progress_, everything);
+  // One a round, so that they do not all come together.
+  if (need == DumpNeed::kRenewal && std::exchange(renewed_, true)) need = DumpNeed::kNone;
+  if (need == DumpNeed::kNone) {
+    host_.keep_dump(account());
+    account().confirm(progress_);
+    return next_namespace();
+  }
+  if (need == DumpNeed::kEmpty) {
+    account().end_empty_dump(progress_, options_.events_lost);
+    return next_namespace();
+  }
+  ++report_.namespaces;
+  dumping_ = true;
+  flows_ = false;
   const auto detail = options_.searches.empty() ? DumpDetail::kCounters : DumpDetail::kEverything;
   auto requested = account().begin_dump(progress_, options_.events_lost, detail);
   if (!requested) fail(std::move(requested.error()));
 }
 
-void DumpRound::read() {
+void DumpRound::read_dump() {
   auto received = account().dump_socket().receive();
   if (!received) return fail(std::move(received.error()));
   const TimePoint now = Clock::now();
@@ -54,14 +79,13 @@ void DumpRound::read() {
 
 // True at the end of the dump.
 Result<bool> DumpRound::add(std::span<const std::byte> datagram) {
-  Tracker& tracker = account().tracker();
   InetDiagReader reader(datagram);
   SocketRow row;
   for (;;) {
     const auto next = reader.next(row);
     if (next == InetDiagReader::Next::kError) return Error(reader.error());
     if (next != InetDiagReader::Next::kRow) return next == InetDiagReader::Next::kDone;
-    tracker.add_row(row);
+    account().add_row(row);
     if (!options_.searches.empty()) search(row);
   }
 }
@@ -88,7 +112,8 @@ void DumpRound::fail(Error error) {
 }
 
 void DumpRound::next_namespace() {
-  if (++position_ < host_.namespaces().size()) return begin_dump();
+  dumping_ = false;
+  if (++position_ < host_.namespaces().size()) return;
   host_.end_dump(Clock::now());
   end();
 }

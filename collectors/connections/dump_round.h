@@ -29,6 +29,7 @@ class DumpRound {
 
   struct Options {
     bool events_lost = false;  // since the last round began
+    bool regrouped = false;    // connections move to other groups as they are seen
     PendingSearches searches;  // for which connections are looked at one by one
   };
   void begin(Options options);
@@ -37,7 +38,8 @@ class DumpRound {
   // What to wait for while it runs; -1: nothing, the next piece is there.
   int fd() const;
 
-  // Takes a few pieces of 32 KiB, if they are there; the round may end with them.
+  // Takes a few pieces of 32 KiB, if they are there, or goes on to the next namespace; the round
+  // may end with it.
   void read();
 
   // Of the round that ended last.
@@ -47,7 +49,8 @@ class DumpRound {
     TimePoint end;
     double cpu_seconds = 0;
     std::uint64_t bytes = 0;
-    bool events_lost = false;  // as it was begun
+    std::size_t namespaces = 0;  // that needed a dump
+    bool events_lost = false;    // as it was begun
   };
   const Report& report() const { return report_; }
 
@@ -57,7 +60,8 @@ class DumpRound {
  private:
   NamespaceAccount& account() { return *host_.namespaces()[position_]; }
 
-  void begin_dump();
+  void begin_namespace();
+  void read_dump();
   Result<bool> add(std::span<const std::byte> datagram);
   void search(const SocketRow& row);
   void fail(Error error);
@@ -67,8 +71,10 @@ class DumpRound {
   HostAccount& host_;
   const OnFailure on_failure_;
   bool running_ = false;
+  std::size_t position_ = 0;  // of the namespace whose turn it is
+  bool dumping_ = false;      // it is being dumped
   bool flows_ = false;        // the last look found a piece
-  std::size_t position_ = 0;  // of the namespace that is being dumped
+  bool renewed_ = false;      // one that had not moved was dumped for its age
   TimePoint progress_{};
   double start_cpu_ = 0;
   Options options_;

@@ -90,9 +90,8 @@ void HostAccount::apply_limits() {
 }
 
 Classifier::FindCgroup HostAccount::find_cgroup() {
-  return [this](std::uint64_t cgroup) {
-    return cgroups_ ? cgroups_->find(cgroup) : kCgroupUnknown;
-  };
+  return
+      [this](std::uint64_t cgroup) { return cgroups_ ? cgroups_->find(cgroup) : kCgroupUnknown; };
 }
 
 Result<void> HostAccount::exclude(const Excludes& excludes) {
@@ -116,10 +115,26 @@ void HostAccount::begin_dump() {
   for (const auto& account : namespaces_) account->tracker().add_found_cgroups(found);
 }
 
+bool HostAccount::renames(const NamespaceAccount& account) const {
+  const auto& groups = groups_.groups();
+  return account.tracker().has_found_cgroups() &&
+         std::any_of(groups.begin(), groups.end(), [&](const GroupTable::Group& g) {
+           return g.references > 0 && g.key.netns == account.identity().netns &&
+                  g.key.cgroup == kCgroupUnknown;
+         });
+}
+
+void HostAccount::keep_dump(const NamespaceAccount& account) {
+  groups_.keep_dump(account.identity().netns);
+}
+
 void HostAccount::end_dump(TimePoint now) {
   shared_.end_dump();
   groups_.forget_idle(now, config_.group_idle);
   if (cgroups_) {
+    for (const auto& account : namespaces_) {
+      if (account->rows() > 0) cgroups_->saw_rows(account->rows_with_cgroup() > 0);
+    }
     cgroups_->retain([this](CgroupLabel label) { return groups_.uses_cgroup(label); });
   }
   netns_names_.retain([this](NetnsId id) {

@@ -52,6 +52,9 @@ class HostAccount {
 
   // Around the dumps of all namespaces.
   void begin_dump();
+  // Whether connections of that namespace may move to a cgroup that was found.
+  bool renames(const NamespaceAccount& account) const;
+  void keep_dump(const NamespaceAccount& account);  // the round leaves it out
   void end_dump(TimePoint now);
 
   // What the last listener dumps of all namespaces cost together.

@@ -1,5 +1,7 @@
 #include "collectors/connections/namespace_account.h"
 
+#include <algorithm>
+#include <charconv>
 #include <utility>
 
 namespace tcpvitals {
@@ -7,6 +9,19 @@ namespace {
 
 constexpr std::uint32_t kAllStates = 0xfff;
 constexpr std::uint32_t kListenOnly = 1U << static_cast<unsigned>(TcpState::kListen);
+
+// "32768\t60999\n".
+std::optional<PortRange> read_local_ports(const KernelSource& files) {
+  const auto text = files.read("sys/net/ipv4/ip_local_port_range");
+  if (!text) return std::nullopt;
+  PortRange range;
+  const char* end = text->data() + text->size();
+  const auto first = std::from_chars(text->data(), end, range.first);
+  const char* rest = std::find_if(first.ptr, end, [](char c) { return c >= '0' && c <= '9'; });
+  const auto last = std::from_chars(rest, end, range.last);
+  if (first.ec != std::errc() || last.ec != std::errc()) return std::nullopt;
+  return range;
+}
 
 }  // namespace
 
@@ -72,19 +87,46 @@ void NamespaceAccount::note_closed_listener(const SocketRow& event, TimePoint no
   }
 }
 
+DumpNeed NamespaceAccount::look(TimePoint now, bool everything) {
+  if (files_) local_ports_ = read_local_ports(*files_);
+  if (identity_.nsid == kOwnNamespace) return DumpNeed::kFull;
+  activity_ = files_ ? read_activity(*files_) : std::nullopt;
+  return dump_need(last_dump_, activity_, now, everything);
+}
+
 Result<void> NamespaceAccount::begin_dump(TimePoint now, bool events_lost, DumpDetail detail) {
+  queued_bytes_ = 0;
   tracker_.begin_dump(now, events_lost);
   return dump_socket_->request_dump(kAllStates, detail);
+}
+
+void NamespaceAccount::add_row(const SocketRow& row) {
+  tracker_.add_row(row);
+  if (row.state == TcpState::kListen) return;
+  queued_bytes_ += std::uint64_t{row.receive_queue} + row.send_queue;
+  if (row.info == nullptr) return;
+  ++rows_;
+  rows_with_cgroup_ += row.cgroup_id != 0 ? 1 : 0;
+}
+
+void NamespaceAccount::end_empty_dump(TimePoint now, bool events_lost) {
+  queued_bytes_ = 0;
+  tracker_.begin_dump(now, events_lost);
+  end_dump(now);
 }
 
 void NamespaceAccount::end_dump(TimePoint now) {
   const bool first = !tracker_.started();
   tracker_.end_dump(now);
+  as_of_ = now;
+  last_dump_ = {now, activity_,
+                is_settled(tracker_.host_states(), queued_bytes_, tracker_.tracked())};
   if (first) totals_at_start_ = read_totals();
 }
 
 Result<void> NamespaceAccount::abandon_dump() {
   tracker_.abandon_dump();
+  last_dump_.settled = false;
   return dump_socket_->reopen();
 }
 
@@ -95,6 +137,7 @@ std::optional<HostTotals> NamespaceAccount::read_totals() const {
 Snapshot::Namespace NamespaceAccount::report(const Grouping& grouping) const {
   Snapshot::Namespace report;
   if (grouping.by.netns) report.netns = identity_.label;
+  report.as_of = as_of_;
   report.states = tracker_.host_states();
   for (const Listener& listener : listeners_.open()) {
     const PortLabel label = grouping.port_label(listener.endpoint.port);

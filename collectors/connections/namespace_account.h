@@ -14,6 +14,7 @@
 #include "collectors/attribution/classify.h"
 #include "collectors/attribution/listeners.h"
 #include "collectors/connections/host_totals.h"
+#include "collectors/connections/namespace_activity.h"
 #include "collectors/connections/pace.h"
 #include "collectors/connections/snapshot.h"
 #include "collectors/connections/tracker.h"
@@ -50,12 +51,28 @@ class NamespaceAccount {
   // A DESTROY event that may be a listener's.
   void note_closed_listener(const SocketRow& event, TimePoint now);
 
-  // One full dump: begin, the datagrams of dump_socket(), then end or abandon. `events_lost`: see
-  // Tracker::begin_dump().
+  // Looks at the namespace before a dump of it, and tells whether it needs one. Ours always does.
+  DumpNeed look(TimePoint now, bool everything);
+
+  // One full dump: begin, the rows that come from dump_socket(), then end or abandon.
+  // `events_lost`: see Tracker::begin_dump().
   Result<void> begin_dump(TimePoint now, bool events_lost, DumpDetail detail);
+  void add_row(const SocketRow& row);
   void end_dump(TimePoint now);
   Result<void> abandon_dump();  // fails if the socket cannot be opened anew
   DiagSocket& dump_socket() { return *dump_socket_; }
+
+  // In place of a dump that is not needed: the last one is still true, or there are no sockets.
+  void confirm(TimePoint now) { as_of_ = now; }
+  void end_empty_dump(TimePoint now, bool events_lost);
+
+  // Of the rows that all dumps showed, counters and all: how many there were, and how many told
+  // their cgroup.
+  std::uint64_t rows() const { return rows_; }
+  std::uint64_t rows_with_cgroup() const { return rows_with_cgroup_; }
+
+  // net.ipv4.ip_local_port_range, read before each dump; nothing where it cannot be read.
+  const std::optional<PortRange>& local_ports() const { return local_ports_; }
 
   Snapshot::Namespace report(const Grouping& grouping) const;
 
@@ -74,6 +91,13 @@ class NamespaceAccount {
   Classifier classifier_;
   Tracker tracker_;
   std::optional<HostTotals> totals_at_start_;  // when the first dump ended
+  std::optional<PortRange> local_ports_;
+  std::optional<NamespaceActivity> activity_;  // when it was looked at
+  LastDump last_dump_;
+  TimePoint as_of_{};               // when what is told of it was true
+  std::uint64_t queued_bytes_ = 0;  // in the running dump
+  std::uint64_t rows_ = 0;
+  std::uint64_t rows_with_cgroup_ = 0;
 };
 
 }  // namespace tcpvitals

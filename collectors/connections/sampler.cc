@@ -46,6 +46,7 @@ Sampler::~Sampler() {
 
 void Sampler::run() {
   namespaces_.configure();
+  namespaces_.wait_for_first_look();
   namespaces_.take_changes();
   exclude_at_start();
   while (!stopping_) {
@@ -133,9 +134,9 @@ void Sampler::begin_sample() {
   if (exclude_error_) exclude_at_start();
   events_.take_longest_pause();
   demand_.resync = false;
-  round_.begin(
-      {.events_lost = std::exchange(events_lost_, false), .searches = requests_.take_searches()});
-  if (!round_.running()) end_sample();
+  round_.begin({.events_lost = std::exchange(events_lost_, false),
+                .regrouped = reconfiguration_.running(),
+                .searches = requests_.take_searches()});
 }
 
 void Sampler::end_sample() {
@@ -149,6 +150,7 @@ void Sampler::end_sample() {
     last_.dump_seconds = seconds(report.end - report.start);
     last_.dump_cpu_seconds = report.cpu_seconds;
     last_.dump_bytes = report.bytes;
+    last_.namespaces_dumped = report.namespaces;
     last_.longest_event_pause_seconds = seconds(events_.take_longest_pause());
     ++last_.dumps;
     if (reconfiguration_.running()) reconfiguration_.end();

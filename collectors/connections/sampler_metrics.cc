@@ -52,7 +52,9 @@ constexpr Row<Snapshot> kRows[] = {
       "Times that a connection's cgroup became \"other\" because there was no room for its name."},
      [](const Snapshot& s) { return to_double(s.cgroup_names.overflowed); }},
     {{"tcpvitals_cgroups_unknown_total", kCounter,
-      "Times that a connection's cgroup was \"unknown\": it was gone, or is out of sight."},
+      "Times that a connection was put under cgroup \"unknown\": its cgroup was gone, out of sight "
+      "or not sent (an outbound connection too short for a dump), or not found yet; then the "
+      "connection moves to its name with the next sample."},
      [](const Snapshot& s) { return to_double(s.cgroup_names.unknown); }},
     {{"tcpvitals_namespaces", kGauge, "Network namespaces that are watched, ours included."},
      [](const Snapshot& s) { return to_double(s.network_namespaces.watched); }},
@@ -67,17 +69,20 @@ constexpr Row<Snapshot> kRows[] = {
     {{"tcpvitals_namespace_failures_total", kCounter,
       "Times that a dump or a file of another network namespace could not be read."},
      [](const Snapshot& s) { return to_double(s.namespace_failures); }},
-    {{"tcpvitals_sample_age_seconds", kGauge,
-      "Time since the last complete dump: the age of every gauge that is "
-      "taken from it."},
-     [](const Snapshot& s) { return seconds_since(s.dump_end); }},
-    {{"tcpvitals_sample_duration_seconds", kGauge, "Wall time of the last complete dump."},
+    {{"tcpvitals_sample_duration_seconds", kGauge,
+      "Wall time of the last complete sample: the dumps of all network namespaces that needed "
+      "one."},
      [](const Snapshot& s) { return s.dump_seconds; }},
     {{"tcpvitals_sampler_cpu_seconds_total", kCounter,
       "CPU time of the thread that reads dumps and events."},
      [](const Snapshot& s) { return s.cpu_seconds; }},
-    {{"tcpvitals_samples_total", kCounter, "Complete dumps taken."},
+    {{"tcpvitals_samples_total", kCounter, "Complete samples taken."},
      [](const Snapshot& s) { return to_double(s.dumps); }},
+    {{"tcpvitals_sample_namespaces", kGauge,
+      "Network namespaces that the last complete sample dumped, ours included; in the others "
+      "nothing "
+      "had moved since their last dump."},
+     [](const Snapshot& s) { return to_double(s.namespaces_dumped); }},
     {{"tcpvitals_dump_bytes", kGauge, "Netlink bytes of the last complete dump."},
      [](const Snapshot& s) { return to_double(s.dump_bytes); }},
     {{"tcpvitals_host_states_complete", kGauge,
@@ -139,6 +144,13 @@ constexpr MetricDesc kFeature{
     "1 for what the agent may do here, 0 for what it lacks a privilege or a kernel for: "
     "event_buffer_forced (CAP_NET_ADMIN), cgroup_names and netns (only if grouped by).",
     {"feature"}};
+constexpr MetricDesc kSampleAge{
+    "tcpvitals_sample_age_seconds",
+    kGauge,
+    "Time since the network namespace was dumped, or was found not to have moved since it was: the "
+    "age of every gauge that is taken from a dump. It grows while dumps take longer than scrapes "
+    "wait.",
+    {"netns"}};
 constexpr MetricDesc kHostConnections{"tcp_host_connections",
                                       kGauge,
                                       "Sockets by state, as ss counts them, but for those that "
@@ -164,28 +176,30 @@ constexpr MetricDesc kAttributed{
 
 constexpr auto kMetrics =
     joined(descs_of(kRows, kLabelledRows),
-           std::array{kFeature, kHostConnections, kUnattributed, kAttributed});
+           std::array{kFeature, kSampleAge, kHostConnections, kUnattributed, kAttributed});
 
-void add_unattributed(Sink& sink, const Snapshot::Namespace& space) {
-  if (!space.since_start) return;
-  const HostTotals& host = *space.since_start;
-  const TrackerStats& ours = space.tracker;
+void add_unattributed(Sink& sink, const Snapshot::Namespace& counted) {
+  if (!counted.since_start) return;
+  const HostTotals& host = *counted.since_start;
+  const TrackerStats& ours = counted.tracker;
   const auto rest = [&](std::string_view counter, double all, std::uint64_t attributed) {
-    sink.add(kUnattributed, {counter, space.netns}, all - to_double(attributed));
+    sink.add(kUnattributed, {counter, counted.netns}, all - to_double(attributed));
   };
   rest("active_opens", host.active_opens, ours.attempts);
   rest("passive_opens", host.passive_opens, ours.accepted);
   rest("attempt_fails", host.attempt_fails, ours.failed);
   const double retransmitted = host.retransmitted_segments;
-  sink.add(kAttributed, {space.netns},
+  sink.add(kAttributed, {counted.netns},
            retransmitted > 0 ? to_double(ours.retransmitted_segments) / retransmitted : 1);
 }
 
-void add_namespace(Sink& sink, const Snapshot::Namespace& space) {
+void add_namespace(Sink& sink, const Snapshot::Namespace& counted) {
+  sink.add(kSampleAge, {counted.netns}, seconds_since(counted.as_of));
   for (std::size_t i = 1; i < kTcpStates; ++i) {
-    sink.add(kHostConnections, {to_string(static_cast<TcpState>(i)), space.netns}, space.states[i]);
+    sink.add(kHostConnections, {to_string(static_cast<TcpState>(i)), counted.netns},
+             counted.states[i]);
   }
-  add_unattributed(sink, space);
+  add_unattributed(sink, counted);
 }
 
 }  // namespace
@@ -202,7 +216,7 @@ void emit_sampler(Sink& sink, const Snapshot& s) {
   for (const Snapshot::Feature& feature : s.features) {
     sink.add(kFeature, {feature.name}, feature.missing.empty() ? 1 : 0);
   }
-  for (const Snapshot::Namespace& space : s.namespaces) add_namespace(sink, space);
+  for (const Snapshot::Namespace& counted : s.namespaces) add_namespace(sink, counted);
 }
 
 }  // namespace tcpvitals

@@ -41,6 +41,7 @@ struct Snapshot {
 
   struct Namespace {
     std::string netns;  // empty: not grouped by it
+    TimePoint as_of;    // when it was dumped, or nothing had moved since it was
     std::array<std::uint32_t, kTcpStates> states{};
     std::vector<OpenListener> listeners;
     TrackerStats tracker;
@@ -58,6 +59,7 @@ struct Snapshot {
   double dump_cpu_seconds = 0;
   std::uint64_t dump_bytes = 0;            // netlink bytes of the last complete dump
   std::uint64_t dumps = 0;                 // complete ones, ever
+  std::size_t namespaces_dumped = 0;       // in the last one; in the others nothing had moved
   double longest_event_pause_seconds = 0;  // in which events were not looked for, during it
 
   ConnectionsConfig config;

@@ -170,6 +170,33 @@ test("namespaces come and go: their series end, what they did stays, and no desc
   await noneLeft();
 });
 
+test("a namespace where nothing moves is not dumped again, and its numbers stay true", async (t) => {
+  const lab = new Lab(t);
+  const host = await lab.network();
+  const agent = await startAgent(lab, host);
+  const quiet = await lab.network(host);
+  await watched(agent, quiet);
+  const established = (page: Exposition): number =>
+    page.sum("tcp_connections", { netns: quiet.id, port: String(kPort), state: "established" });
+  const undumped = (page: Exposition): number =>
+    page.value("tcpvitals_namespaces") - page.value("tcpvitals_sample_namespaces");
+
+  const held = lab.load(quiet, "hold", { port: kPort, connections: 5 });
+  await held.ready();
+  await sleep(200);
+  assert.equal(established(agent.scrape()), 2 * 5);
+  const page = await eventually(10, () => {
+    const page = agent.scrape();
+    assert.ok(undumped(page) > 0, "every namespace is dumped each time");
+    return page;
+  });
+  assert.equal(established(page), 2 * 5);
+  assert.equal(page.value("tcp_host_connections", { netns: quiet.id, state: "established" }), 2 * 5);
+  assert.ok(page.value("tcpvitals_sample_age_seconds", { netns: quiet.id }) < 5);
+  await held.stop("SIGKILL");
+  await eventually(10, () => assert.equal(established(agent.scrape()), 0));
+});
+
 test("without capabilities the agent watches its own namespace, and says so once", async (t) => {
   const lab = new Lab(t);
   const host = await lab.network();
