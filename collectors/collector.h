@@ -30,7 +30,7 @@ class Collector {
   virtual Result<void> collect(Sink& sink, TimePoint deadline) = 0;
 };
 
-// What whoever asks a collector says of it.
+// Emitted by the caller, once per collector.
 inline constexpr MetricDesc kCollectorSuccess{
     "tcpvitals_collector_success",
     MetricType::kGauge,
