@@ -156,6 +156,31 @@ TEST_CASE("a namespace that cannot be asked, or could not be dumped, is dumped e
   CHECK(accounts.failures.size() == 1);
 }
 
+TEST_CASE("whichever read of a namespace's files goes wrong, what is told of it is true") {
+  for (const Fault fault : kFaults) {
+    for (int call = 1; call <= 13; ++call) {
+      CAPTURE(static_cast<int>(fault));
+      CAPTURE(call);
+      FakeNamespace blue({fake_listener(443), FakeSocket{.cookie = 1}, calling(2)});
+      const auto files = std::make_shared<FailingSource>(*blue.files, fault, call);
+      Accounts accounts;
+      accounts.host.add({.id = 7,
+                         .label = "blue",
+                         .nsid = 7,
+                         .sockets = fake_dump_sockets(blue.kernel),
+                         .files = files});
+      for (int i = 0; i < 3; ++i) accounts.dump();
+      CHECK(blue.kernel.full_dumps >= 1);
+      CHECK(blue.kernel.full_dumps <= 3);
+      const Snapshot s = accounts.snapshot();
+      REQUIRE(s.namespaces.size() == 2);
+      CHECK(s.namespaces[1].states[1] == 2);
+      CHECK(s.tracked == 2);
+      CHECK(accounts.failures.empty());
+    }
+  }
+}
+
 TEST_CASE("our own namespace that cannot be dumped fails the round, searches and all") {
   Accounts accounts;
   accounts.dump();
