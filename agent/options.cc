@@ -176,7 +176,7 @@ Options parse_options(int argc, const char* const* argv) {
         "Worst connections that have series of their own")
       ->check(number_between(std::size_t{0}, std::size_t{1000}));
 
-  value(kCollectors, "--collector.netstat.fields", options.collectors.netstat_fields, "REGEX",
+  value(kCollectors, "--collector.netstat.fields", options.collectors.host.netstat_fields, "REGEX",
         "Further fields of /proc/net/netstat to serve, by a regular expression");
   value(kCollectors, "--path.procfs", options.procfs, "DIRECTORY", "Where procfs is mounted")
       ->check(is_directory);

@@ -10,6 +10,7 @@
 #include "base/result.h"
 #include "collectors/collector.h"
 #include "collectors/connections/connections_collector.h"
+#include "collectors/host/host_collectors.h"
 #include "collectors/kernel_source.h"
 
 namespace tcpvitals {
@@ -20,7 +21,7 @@ std::span<const std::string_view> collector_names();
 
 struct CollectorOptions {
   std::vector<std::string> names;  // those to build; each must be in collector_names()
-  std::string netstat_fields;      // see make_netstat_collector()
+  HostOptions host;
   ConnectionsOptions connections;
 };
 

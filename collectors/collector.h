@@ -26,7 +26,8 @@ class Collector {
 
   // Adds the samples of this moment to `sink`; may block until `deadline`, not longer. Three
   // outcomes: ok; Error::absent (this kernel does not have it: nothing is wrong); any other Error
-  // (failed). After an error nothing that was added is served.
+  // (failed). After an error nothing that was added is served. What a part of the kernel's text
+  // costs, if it cannot be used, is that part: sink.parse_errors() is told, and the outcome is ok.
   virtual Result<void> collect(Sink& sink, TimePoint deadline) = 0;
 };
 
@@ -35,6 +36,12 @@ inline constexpr MetricDesc kCollectorSuccess{
     "tcpvitals_collector_success",
     MetricType::kGauge,
     "1, or 0 where the collector failed and none of its metrics are in this scrape.",
+    {"collector"}};
+inline constexpr MetricDesc kParseErrors{
+    "tcpvitals_parse_errors_total",
+    MetricType::kCounter,
+    "Fields, lines and files of the kernel that could not be read or parsed and were left out, "
+    "counted in every scrape; once an hour the log names one of them.",
     {"collector"}};
 
 }  // namespace tcpvitals

@@ -20,10 +20,10 @@ std::vector<prometheus::MetricFamily> ExposedCollectors::Collect() const {
   const TimePoint start = Clock::now();
   std::vector<prometheus::MetricFamily> families;
   MetricNames names;
-  for (const MetricDesc& desc : {kCollectorSuccess, kMetricsRejected}) {
+  for (const MetricDesc& desc : {kCollectorSuccess, kMetricsRejected, kParseErrors}) {
     names.reserve(desc, "the program itself");
   }
-  Sink outcomes(2 * collectors_.size());
+  Sink outcomes(3 * collectors_.size());
   for (std::size_t i = 0; i < collectors_.size(); ++i) {
     Collector& collector = *collectors_[i];
     Sink sink(options_.max_series);
@@ -47,6 +47,8 @@ std::vector<prometheus::MetricFamily> ExposedCollectors::Collect() const {
       }
     }
     outcomes.add(kMetricsRejected, {collector.name()}, static_cast<double>(rejections_[i].total()));
+    parse_errors_[i].add(collector.name(), sink.parse_errors(), start);
+    outcomes.add(kParseErrors, {collector.name()}, static_cast<double>(parse_errors_[i].count()));
   }
   append(families, outcomes.take());
   return families;

@@ -36,15 +36,19 @@ class ExposedCollectors final : public prometheus::Collectable {
   explicit ExposedCollectors(std::vector<Collector*> collectors)
       : ExposedCollectors(std::move(collectors), Options()) {}
   ExposedCollectors(std::vector<Collector*> collectors, Options options)
-      : collectors_(std::move(collectors)), options_(options), rejections_(collectors_.size()) {}
+      : collectors_(std::move(collectors)),
+        options_(options),
+        rejections_(collectors_.size()),
+        parse_errors_(collectors_.size()) {}
 
   std::vector<prometheus::MetricFamily> Collect() const override;
 
  private:
   const std::vector<Collector*> collectors_;
   const Options options_;
-  mutable std::mutex mutex_;                    // held while they collect
-  mutable std::vector<Rejections> rejections_;  // of each collector
+  mutable std::mutex mutex_;                           // held while they collect
+  mutable std::vector<Rejections> rejections_;         // of each collector
+  mutable std::vector<ParseErrorTotal> parse_errors_;  // likewise
 };
 
 }  // namespace tcpvitals

@@ -37,7 +37,7 @@ class KernelSource {
   // them. Errors as above.
   virtual Result<std::size_t> count_entries(std::string_view path) const = 0;
 
-  // Every network namespace that is watched, ours first; what is below net/ is read once in each.
+  // Every network namespace that is watched, ours first. Another one has its namespace_files().
   virtual std::vector<NamespaceSource> namespaces() const;
 
   // Told by the reader of a namespace that is not ours that it went on without its numbers.

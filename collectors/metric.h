@@ -17,6 +17,8 @@
 #include <string_view>
 #include <vector>
 
+#include "collectors/parse_errors.h"
+
 namespace tcpvitals {
 
 enum class MetricType : std::uint8_t { kCounter, kGauge, kHistogram, kUntyped };
@@ -68,6 +70,9 @@ class Sink {
   std::size_t series() const { return series_; }
   std::size_t dropped() const { return dropped_; }
 
+  // What the collector left out because the kernel's text for it could not be read or parsed.
+  ParseErrors& parse_errors() { return parse_errors_; }
+
   // Families in the order in which their first sample was added, their samples sorted by labels.
   // Leaves the sink empty. A family that nobody could read is left out whole and is told by
   // rejected(): a series twice, an invalid name or label, a sample without its labels, two
@@ -92,6 +97,7 @@ class Sink {
   std::size_t max_series_;
   std::size_t series_ = 0;
   std::size_t dropped_ = 0;
+  ParseErrors parse_errors_;
   std::vector<Family> families_;
   std::vector<std::string> rejected_;
 };

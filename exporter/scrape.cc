@@ -34,6 +34,7 @@ constexpr std::array kMetrics{
                "Time the collector took in this scrape.",
                {"collector"}},
     kCollectorSuccess,
+    kParseErrors,
     MetricDesc{"tcpvitals_series",
                MetricType::kGauge,
                "Time series of the collector in this scrape.",
@@ -55,10 +56,10 @@ constexpr std::array kMetrics{
 constexpr auto& kBuildInfo = kMetrics[0];
 constexpr auto& kAvailable = kMetrics[1];
 constexpr auto& kDuration = kMetrics[2];
-constexpr auto& kSeries = kMetrics[4];
-constexpr auto& kSeriesDropped = kMetrics[5];
-constexpr auto& kBytes = kMetrics[6];
-constexpr auto& kBytesLimit = kMetrics[7];
+constexpr auto& kSeries = kMetrics[5];
+constexpr auto& kSeriesDropped = kMetrics[6];
+constexpr auto& kBytes = kMetrics[7];
+constexpr auto& kBytesLimit = kMetrics[8];
 
 // The only place, beside main, where exceptions end: whatever a collector does is an outcome.
 Result<void> guarded_collect(Collector& collector, Sink& sink, TimePoint deadline) {
@@ -120,6 +121,7 @@ struct Scrape::Worker {
   Outcome last_outcome = Outcome::kOk;
   std::size_t dropped_total = 0;
   Rejections rejections;
+  ParseErrorTotal parse_errors;
   std::thread thread;
 };
 
@@ -275,6 +277,7 @@ Scrape::Answer Scrape::collect(Collector& collector, TimePoint deadline) const {
   Sink sink(options_.max_series);
   const Result<void> outcome = guarded_collect(collector, sink, deadline);
   report.collector = collector.name();
+  report.parse_errors = sink.parse_errors();
   if (outcome) {
     report.outcome = Outcome::kOk;
     report.dropped = sink.dropped();
@@ -289,7 +292,7 @@ Scrape::Answer Scrape::collect(Collector& collector, TimePoint deadline) const {
 }
 
 void Scrape::account(ScrapeResult& result, std::size_t bytes) {
-  Sink sink(3 + 6 * result.reports.size());
+  Sink sink(3 + 7 * result.reports.size());
   sink.add(kBuildInfo, {options_.version}, 1);
   sink.add(kBytes, static_cast<double>(bytes));
   sink.add(kBytesLimit, static_cast<double>(options_.max_bytes));
@@ -300,12 +303,15 @@ void Scrape::account(ScrapeResult& result, std::size_t bytes) {
     const std::size_t dropped_total = worker.dropped_total += report.dropped;
     worker.rejections.add(report.collector, report.rejected, now);
     const std::size_t rejected_total = worker.rejections.total();
+    worker.parse_errors.add(report.collector, report.parse_errors, now);
+    const std::uint64_t parse_errors = worker.parse_errors.count();
     const Outcome before = std::exchange(worker.last_outcome, report.outcome);
     lock.unlock();
     log_change(before, report);
     sink.add(kAvailable, {report.collector}, report.outcome != Outcome::kAbsent);
     sink.add(kDuration, {report.collector}, report.duration_seconds);
     sink.add(kCollectorSuccess, {report.collector}, report.outcome != Outcome::kFailed);
+    sink.add(kParseErrors, {report.collector}, static_cast<double>(parse_errors));
     sink.add(kSeries, {report.collector}, static_cast<double>(report.series));
     sink.add(kSeriesDropped, {report.collector}, static_cast<double>(dropped_total));
     sink.add(kMetricsRejected, {report.collector}, static_cast<double>(rejected_total));

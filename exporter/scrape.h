@@ -35,6 +35,7 @@ struct CollectorReport {
   std::size_t series = 0;
   std::size_t dropped = 0;            // series beyond a limit, in this scrape
   std::vector<std::string> rejected;  // a sentence for each metric that could not be served
+  ParseErrors parse_errors;           // what could not be read or parsed, in this scrape
 };
 
 struct ScrapeResult {

@@ -4,9 +4,12 @@
 
 #include <algorithm>
 #include <array>
+#include <map>
+#include <optional>
+#include <string>
+#include <utility>
 #include <vector>
 
-#include "collectors/host/proc_text.h"
 #include "collectors/host/sysctl.h"
 
 namespace tcpvitals {
@@ -17,34 +20,37 @@ namespace {
 constexpr MetricDesc kCount{
     "tcp_conntrack_count",
     MetricType::kUntyped,
-    "Connections of any protocol that are tracked now; compare with tcp_conntrack_limit.",
-    {},
+    "Connections of any protocol in the tracking table now; compare with tcp_conntrack_limit.",
+    {kNetnsLabel},
     "/proc/sys/net/netfilter/nf_conntrack_count"};
-constexpr MetricDesc kLimit{"tcp_conntrack_limit",
-                            MetricType::kGauge,
-                            "Connections that the tracking table holds at most.",
-                            {},
-                            "/proc/sys/net/netfilter/nf_conntrack_max"};
+constexpr MetricDesc kLimit{
+    "tcp_conntrack_limit",
+    MetricType::kGauge,
+    "Connections that the tracking table holds at most; absent if it has no limit.",
+    {kNetnsLabel},
+    "/proc/sys/net/netfilter/nf_conntrack_max"};
 
-constexpr std::array kTable = std::to_array<FieldMetric>({
+constexpr std::array kTable = in_each_namespace(std::to_array<FieldMetric>({
     counter_row("tcp_conntrack_insert_failures_total", "/proc/net/stat/nf_conntrack insert_failed",
                 "Connections of any protocol that could not be added to the tracking table, mostly "
-                "because another took the same addresses first."),
+                "because another one took the same addresses and ports first."),
     counter_row("tcp_conntrack_drops_total", "/proc/net/stat/nf_conntrack drop",
                 "Packets of any protocol dropped because the tracking table was full or had no "
                 "memory; compare tcp_conntrack_count with tcp_conntrack_limit."),
     counter_row("tcp_conntrack_early_drops_total", "/proc/net/stat/nf_conntrack early_drop",
                 "Tracked connections of any protocol evicted to make room for new ones."),
-    counter_row("tcp_conntrack_invalid_packets_total", "/proc/net/stat/nf_conntrack invalid",
-                "Packets of any protocol that fit no tracked connection."),
     counter_row(
-        "tcp_conntrack_clashes_resolved_total", "/proc/net/stat/nf_conntrack clashres",
-        "Connections of any protocol that raced for one entry and were given a shared one."),
+        "tcp_conntrack_invalid_packets_total", "/proc/net/stat/nf_conntrack invalid",
+        "Packets of any protocol that belong to no tracked connection and cannot start one."),
+    counter_row("tcp_conntrack_clashes_resolved_total", "/proc/net/stat/nf_conntrack clashres",
+                "Connections of any protocol that were found in the tracking table when they were "
+                "to be added, and shared that entry."),
     counter_row("tcp_conntrack_chain_overflows_total", "/proc/net/stat/nf_conntrack chainlength",
                 "Connections of any protocol dropped because their hash chain was too long."),
     counter_row("tcp_conntrack_search_restarts_total", "/proc/net/stat/nf_conntrack search_restart",
-                "Lookups begun again because the tracking table was being resized."),
-});
+                "Lookups started again because the tracking table changed under them, mostly while "
+                "it was resized."),
+}));
 
 constexpr auto kMetrics = [] {
   constexpr auto stat = descs_of(kTable);
@@ -55,12 +61,6 @@ constexpr auto kMetrics = [] {
   return all;
 }();
 
-Result<double> parse_value(std::string_view text) {
-  const auto values = parse_sysctl(text, 1);
-  if (!values) return values.error();
-  return values->front();
-}
-
 class ConntrackCollector final : public Collector {
  public:
   explicit ConntrackCollector(const KernelSource& source) : source_(source) {}
@@ -69,64 +69,93 @@ class ConntrackCollector final : public Collector {
   std::span<const MetricDesc> metrics() const override { return kMetrics; }
 
   Result<void> collect(Sink& sink, TimePoint /*deadline*/) override {
-    const auto count = read_parsed(source_, "sys/net/netfilter/nf_conntrack_count", parse_value);
-    if (!count) return count.error();
-    const auto limit = read_parsed(source_, "sys/net/netfilter/nf_conntrack_max", parse_value);
-    if (!limit) return limit.error();
-    sink.add(kCount, *count);
-    sink.add(kLimit, *limit);
-    return collect_stat(sink);
+    FileReader files(source_, sink);
+    for (const NamespaceSource& netns : files.namespaces()) {
+      constexpr std::string_view kCountFile = "sys/net/netfilter/nf_conntrack_count";
+      const auto count = read_value(files, netns, kCountFile);
+      if (count && (*count < 0 || *count > kMostThings)) {
+        files.reject(netns, kCountFile, fmt::format("there cannot be {:.0f} connections", *count));
+      } else if (count) {
+        sink.add(kCount, {netns.label}, *count);
+      }
+      // Without a limit it is 0; as an unsigned number it can look like -1.
+      const auto limit = read_value(files, netns, "sys/net/netfilter/nf_conntrack_max");
+      if (limit && *limit > 0) sink.add(kLimit, {netns.label}, *limit);
+    }
+    emit_fields(files, read_stats(files), kTable, sink);
+    return files.outcome();
   }
 
  private:
-  static constexpr std::string_view kStat = "net/stat/nf_conntrack";
+  static std::optional<double> read_value(FileReader& files, const NamespaceSource& netns,
+                                          std::string_view path) {
+    const auto parse = [](std::string_view text) { return parse_sysctl(text, 1); };
+    const auto values = files.read(netns, path, parse);
+    return values && !values->empty() ? values->front() : std::nullopt;
+  }
 
-  Result<void> collect_stat(Sink& sink) {
-    const auto stat = read_parsed(source_, kStat, parse_conntrack_stat);
-    if (!stat && stat.error().is_absent()) return {};
-    if (!stat) return stat.error();
-    // The kernel prints all CPUs that could ever be there, so their number does not change, and
-    // fewer lines are a file cut off: its sums would make every counter fall.
-    if (stat->cpus < cpus_) {
-      return Error{fmt::format("{}: {} CPUs, {} before", kStat, stat->cpus, cpus_)};
+  std::vector<NamespaceFields> read_stats(FileReader& files) {
+    constexpr std::string_view kStat = "net/stat/nf_conntrack";
+    std::vector<NamespaceFields> stats;
+    std::map<std::string, std::size_t> most_cpus;
+    for (const NamespaceSource& netns : files.namespaces()) {
+      auto stat = files.read(netns, kStat, parse_conntrack_stat);
+      std::size_t& cpus = most_cpus[netns.label] = most_cpus_[netns.label];
+      if (!stat) continue;
+      // The kernel prints all CPUs that could ever be there, so their number does not change, and
+      // fewer lines are a file cut off: its sums would make every counter fall.
+      if (stat->cpus < cpus) {
+        files.reject(netns, kStat, fmt::format("{} CPUs, {} before", stat->cpus, cpus));
+        continue;
+      }
+      cpus = stat->cpus;
+      stats.push_back({&netns, std::move(stat->totals)});
     }
-    cpus_ = stat->cpus;
-    const NamespaceFields ours{"", stat->totals};
-    const auto emitted = emit_fields({&ours, 1}, kTable, sink);
-    if (!emitted) return Error(emitted.error()).in(kStat);
-    return {};
+    most_cpus_ = std::move(most_cpus);
+    return stats;
   }
 
   const KernelSource& source_;
-  std::size_t cpus_ = 0;
+  std::map<std::string, std::size_t> most_cpus_;  // of each namespace that is there, so far
 };
 
 }  // namespace
 
-Result<ConntrackStat> parse_conntrack_stat(std::string_view text) {
-  const auto lines = split_lines(text);
-  if (!lines) return lines.error();
-  if (lines->size() == 1) return Error{"no CPUs"};
-  const auto names = split_words(lines->front());
-  std::vector<double> sums(names.size());
-  for (std::size_t i = 1; i < lines->size(); ++i) {
-    const auto values = split_words((*lines)[i]);
+Parsed<ConntrackStat> parse_conntrack_stat(std::string_view text) {
+  Parsed<ConntrackStat> parsed;
+  const auto lines = split_lines(text, parsed.errors);
+  if (lines.size() < 2) return parsed;
+  const auto& names = lines.front().words;
+  std::vector<std::optional<double>> sums(names.size(), 0.0);  // nothing: not of every CPU
+  bool whole = text.ends_with('\n');
+  for (const auto& [number, values] : std::span(lines).subspan(1)) {
     if (values.size() != names.size()) {
-      return line_error(i + 1, fmt::format("{} names but {} values", names.size(), values.size()));
+      parsed.errors.add(
+          at_line(number, fmt::format("{} names but {} values", names.size(), values.size())));
+      whole = false;
+      continue;
     }
-    for (std::size_t j = 0; j < names.size(); ++j) {
-      const auto number = parse_number(values[j], 16);
-      if (!number) return line_error(i + 1, number.error().message);
-      sums[j] += *number;
+    for (std::size_t i = 0; i < names.size(); ++i) {
+      const auto value = parse_count(values[i], 16);
+      if (!value) {
+        parsed.errors.add(
+            at_line(number, fmt::format("{:.32}: {}", names[i], value.error().message)));
+        sums[i].reset();
+      } else if (sums[i]) {
+        *sums[i] += *value;
+      }
     }
   }
-  ConntrackStat stat{{}, lines->size() - 1};
-  for (std::size_t j = 0; j < names.size(); ++j) {
-    if (!stat.totals.emplace(names[j], sums[j]).second) {
-      return line_error(1, fmt::format("{:.32} appears twice", names[j]));
+  parsed.record.cpus = lines.size() - 1;
+  if (!whole) return parsed;
+  for (std::size_t i = 0; i < names.size(); ++i) {
+    if (std::count(names.begin(), names.end(), names[i]) > 1) {
+      parsed.errors.add(at_line(1, fmt::format("{:.32} appears twice", names[i])));
+    } else if (sums[i]) {
+      parsed.record.totals.emplace(names[i], *sums[i]);
     }
   }
-  return stat;
+  return parsed;
 }
 
 std::unique_ptr<Collector> make_conntrack_collector(const KernelSource& source) {

@@ -4,57 +4,72 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <vector>
-
-#include "collectors/host/proc_text.h"
 
 namespace tcpvitals {
 namespace {
 
-// `names` and `values` both begin with the section's name and a colon.
-Result<void> add_section(const std::vector<std::string_view>& names,
-                         const std::vector<std::string_view>& values, Fields& fields) {
-  if (names.size() != values.size()) {
-    return Error{fmt::format("{} names but {} values", names.size() - 1, values.size() - 1)};
+bool is_apart(const MetricDesc& desc) {
+  return desc.label_count() > 0 && desc.labels[desc.label_count() - 1] == kNetnsLabel;
+}
+
+// Both begin with the section's name and a colon.
+void add_section(const Line& names, const Line& values, FieldsBuilder& fields) {
+  if (names.words.size() != values.words.size()) {
+    return fields.reject(values.number,
+                         fmt::format("{:.32} {} names but {} values", names.words[0],
+                                     names.words.size() - 1, values.words.size() - 1));
   }
-  const std::string_view section = names[0].substr(0, names[0].size() - 1);
-  for (std::size_t i = 1; i < names.size(); ++i) {
-    // Tcp: MaxConn says "no limit" in this way; nothing else has a sign.
-    if (values[i] == "-1") continue;
-    const auto number = parse_number(values[i]);
-    if (!number) return Error(number.error()).in(names[i]);
-    if (!fields.emplace(fmt::format("{}{}", section, names[i]), *number).second) {
-      return Error{fmt::format("{:.32} appears twice", names[i])};
-    }
+  const std::string_view section = names.words[0].substr(0, names.words[0].size() - 1);
+  for (std::size_t i = 1; i < names.words.size(); ++i) {
+    // How the kernel says that there is no such limit.
+    if (names.words[i] == "MaxConn" && values.words[i] == "-1") continue;
+    fields.add(values.number, section, names.words[i], values.words[i]);
   }
-  return {};
 }
 
 }  // namespace
 
-Result<Fields> parse_sections(std::string_view text, std::span<const std::string_view> sections) {
-  const auto lines = split_lines(text);
-  if (!lines) return lines.error();
-  Fields fields;
-  std::size_t found = 0;
-  for (std::size_t i = 0; i < lines->size(); i += 2) {
-    const auto names = split_words((*lines)[i]);
-    if (names.empty() || !names[0].ends_with(':')) return line_error(i + 1, "no section name");
-    if (i + 1 == lines->size()) return line_error(i + 1, "names without values");
-    const auto values = split_words((*lines)[i + 1]);
-    if (values.empty() || values[0] != names[0]) {
-      return line_error(i + 2, fmt::format("not the values of {:.32}", names[0]));
+void FieldsBuilder::add(std::size_t line, std::string_view section, std::string_view name,
+                        std::string_view value) {
+  const auto number = parse_count(value);
+  if (!number) return reject(line, fmt::format("{:.32}: {}", name, number.error().message));
+  const auto [field, is_new] = found_.emplace(fmt::format("{}{}", section, name), *number);
+  if (is_new) return;
+  field->second.reset();
+  reject(line, fmt::format("{:.32} appears twice", name));
+}
+
+Parsed<Fields> FieldsBuilder::take() && {
+  Parsed<Fields> parsed{{}, std::move(errors_)};
+  for (const auto& [name, number] : found_) {
+    if (number) parsed.record.emplace(name, *number);
+  }
+  return parsed;
+}
+
+Parsed<Fields> parse_sections(std::string_view text, std::span<const std::string_view> sections) {
+  FieldsBuilder fields;
+  const auto lines = split_lines(text, fields.errors());
+  for (std::size_t i = 0; i < lines.size(); ++i) {
+    const Line& names = lines[i];
+    const std::string_view head = names.words[0];
+    if (!head.ends_with(':')) {
+      fields.reject(names.number, "no section name");
+      continue;
     }
-    const std::string_view section = names[0].substr(0, names[0].size() - 1);
-    if (std::find(sections.begin(), sections.end(), section) == sections.end()) continue;
-    const auto added = add_section(names, values, fields);
-    if (!added) return line_error(i + 2, added.error().message);
-    ++found;
+    const bool paired = i + 1 < lines.size() && lines[i + 1].words[0] == head;
+    if (paired) ++i;
+    if (std::find(sections.begin(), sections.end(), head.substr(0, head.size() - 1)) ==
+        sections.end()) {
+      continue;
+    }
+    if (paired) {
+      add_section(names, lines[i], fields);
+    } else if (names.words.size() > 1 && parse_signed(names.words[1])) {
+      fields.reject(names.number, fmt::format("{:.32} values without names", head));
+    }
   }
-  if (found < sections.size()) {
-    return Error{fmt::format("only {} of the sections {}", found, fmt::join(sections, ", "))};
-  }
-  return fields;
+  return std::move(fields).take();
 }
 
 double to_base(Unit unit, double value) {
@@ -71,51 +86,44 @@ double to_base(Unit unit, double value) {
   return value;
 }
 
-Result<std::vector<NamespaceFields>> read_fields(const KernelSource& source, std::string_view path,
-                                                 Result<Fields> (*parse)(std::string_view text)) {
+std::vector<NamespaceFields> read_fields(FileReader& files, std::string_view path,
+                                         Parsed<Fields> (*parse)(std::string_view text)) {
   std::vector<NamespaceFields> all;
-  for (const NamespaceSource& netns : source.namespaces()) {
-    auto fields = read_parsed(*netns.source, path, parse);
-    if (fields) {
-      all.push_back({netns.label, std::move(*fields)});
-    } else if (all.empty()) {
-      return std::move(fields.error());
-    } else if (!fields.error().is_absent()) {
-      source.namespace_failed(netns.label, fields.error());
-    }
+  for (const NamespaceSource& netns : files.namespaces()) {
+    if (auto fields = files.read(netns, path, parse)) all.push_back({&netns, std::move(*fields)});
   }
   return all;
 }
 
-Result<void> emit_fields(std::span<const NamespaceFields> namespaces,
-                         std::span<const FieldMetric> table, Sink& sink) {
-  bool known = false;
+void emit_fields(FileReader& files, std::span<const NamespaceFields> namespaces,
+                 std::span<const FieldMetric> table, Sink& sink) {
   for (const FieldMetric& metric : table) {
     const MetricDesc& desc = metric.desc;
-    const bool apart = desc.label_count() > 0 && desc.labels[desc.label_count() - 1] == kNetnsLabel;
     const auto names = split_words(desc.source);
-    for (const auto& [netns, fields] : apart ? namespaces : namespaces.first(1)) {
+    const std::size_t count = is_apart(desc) ? namespaces.size() : std::size_t{1};
+    for (const auto& [netns, fields] : namespaces.first(std::min(count, namespaces.size()))) {
       for (std::size_t i = 1; i < names.size(); ++i) {
         const auto field = fields.find(names[i]);
         if (field == fields.end()) continue;
-        known = true;
+        const double value = field->second;
+        if (desc.type == MetricType::kGauge && value > kMostThings) {
+          files.reject(*netns, names[0],
+                       fmt::format("{}: {:.0f} is more than there can be", names[i], value));
+          continue;
+        }
         const std::string_view own = metric.label_values[i - 1];
-        const std::array<std::string_view, 2> both{own, netns};
+        const std::array<std::string_view, 2> both{own, netns->label};
         const auto labels = std::span(both).subspan(own.empty() ? 1 : 0, desc.label_count());
-        sink.add(desc, labels, to_base(metric.unit, field->second));
+        sink.add(desc, labels, to_base(metric.unit, value));
       }
     }
   }
-  if (!known) return Error{"none of the fields that belong in it"};
-  return {};
 }
 
 Result<void> FieldCollector::collect(Sink& sink, TimePoint /*deadline*/) {
-  const auto namespaces = read_fields(source_, spec_.path, spec_.parse);
-  if (!namespaces) return namespaces.error();
-  const auto emitted = emit_fields(*namespaces, spec_.table, sink);
-  if (!emitted) return Error(emitted.error()).in(spec_.path);
-  return {};
+  FileReader files(source_, sink);
+  emit_fields(files, read_fields(files, spec_.path, spec_.parse), spec_.table, sink);
+  return files.outcome();
 }
 
 }  // namespace tcpvitals

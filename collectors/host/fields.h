@@ -7,7 +7,9 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <map>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -15,8 +17,11 @@
 
 #include "base/result.h"
 #include "collectors/collector.h"
+#include "collectors/host/file_reader.h"
+#include "collectors/host/proc_text.h"
 #include "collectors/kernel_source.h"
 #include "collectors/metric.h"
+#include "collectors/parse_errors.h"
 
 namespace tcpvitals {
 
@@ -26,10 +31,28 @@ using Fields = std::map<std::string, double, std::less<>>;
 
 inline constexpr std::string_view kNetnsLabel = "netns";
 
+// Fields as a parser finds them. A value that is no count, or a name that comes twice, costs that
+// field.
+class FieldsBuilder {
+ public:
+  // The field `name` of `section`, as it stands in that line.
+  void add(std::size_t line, std::string_view section, std::string_view name,
+           std::string_view value);
+  void reject(std::size_t line, std::string_view what) { errors_.add(at_line(line, what)); }
+  ParseErrors& errors() { return errors_; }
+
+  Parsed<Fields> take() &&;
+
+ private:
+  std::map<std::string, std::optional<double>, std::less<>> found_;  // nothing: came twice
+  ParseErrors errors_;
+};
+
 // The format that /proc/net/snmp and /proc/net/netstat share: pairs of lines, `Tcp: Name Name ...`
-// over `Tcp: 1 2 ...`. Only the named sections are read, and all of them must be there. Pure; any
-// thread.
-Result<Fields> parse_sections(std::string_view text, std::span<const std::string_view> sections);
+// over `Tcp: 1 2 ...`. Only the named sections are read. Of a section whose names and values are
+// not equally many nobody knows what belongs to what: it is left out. Names alone are no error: a
+// kernel that counts none of it prints them so. Pure; any thread.
+Parsed<Fields> parse_sections(std::string_view text, std::span<const std::string_view> sections);
 
 // The kernel's units that are not ours.
 enum class Unit : std::uint8_t { kBase, kMilliseconds, kPages, kTicks };
@@ -87,19 +110,22 @@ constexpr std::array<MetricDesc, N> descs_of(const std::array<FieldMetric, N>& t
 
 // What one network namespace's file says.
 struct NamespaceFields {
-  std::string label;  // as in NamespaceSource
+  const NamespaceSource* netns = nullptr;
   Fields fields;
 };
 
-// Reads and parses the file at `path` in every network namespace, ours first. If ours cannot be
-// read, that is the error. Another one costs only its own numbers: the source is told, and goes on.
-Result<std::vector<NamespaceFields>> read_fields(const KernelSource& source, std::string_view path,
-                                                 Result<Fields> (*parse)(std::string_view text));
+// What the file at `path` says in every network namespace where it can be read.
+std::vector<NamespaceFields> read_fields(FileReader& files, std::string_view path,
+                                         Parsed<Fields> (*parse)(std::string_view text));
 
-// Adds a sample for every field that the kernel gave; one that it did not give is absent, not zero.
-// None at all is an error: the file is not the one we know.
-Result<void> emit_fields(std::span<const NamespaceFields> namespaces,
-                         std::span<const FieldMetric> table, Sink& sink);
+// The largest number of things that the kernel can count: it does so with an int. More is a counter
+// that fell below zero and wrapped.
+inline constexpr double kMostThings = 2'147'483'647;
+
+// Adds a sample for every field that the kernel gave; one that it did not give is absent, not zero,
+// and so is a gauge of more things than there can be, which is rejected.
+void emit_fields(FileReader& files, std::span<const NamespaceFields> namespaces,
+                 std::span<const FieldMetric> table, Sink& sink);
 
 // The collector of one such file. All that it is given is static.
 class FieldCollector final : public Collector {
@@ -107,7 +133,7 @@ class FieldCollector final : public Collector {
   struct Spec {
     std::string_view name;
     std::string_view path;  // below /proc
-    Result<Fields> (*parse)(std::string_view text);
+    Parsed<Fields> (*parse)(std::string_view text);
     std::span<const FieldMetric> table;
     std::span<const MetricDesc> metrics;
   };

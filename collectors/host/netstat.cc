@@ -14,90 +14,90 @@ namespace {
 
 constexpr std::array kTable = in_each_namespace(std::to_array<FieldMetric>({
     counter_row("tcp_host_listen_overflows_total", "/proc/net/netstat TcpExtListenOverflows",
-                "Handshakes and connections refused because the accept queue of a listener was "
+                "Handshakes and connections dropped because the accept queue of a listener was "
                 "full; compare with tcp_host_connections_opened_total."),
     counter_row("tcp_host_listen_drops_total", "/proc/net/netstat TcpExtListenDrops",
-                "Handshakes and connections that a listener dropped for any reason, the overflows "
-                "included; compare with tcp_host_connections_opened_total."),
+                "Handshakes and connections dropped by a listener for any reason, including a full "
+                "accept queue; compare with tcp_host_connections_opened_total."),
     counter_row("tcp_host_syn_queue_drops_total", "/proc/net/netstat TcpExtTCPReqQFullDrop",
                 "SYN segments dropped because the SYN queue of a listener was full and SYN cookies "
                 "are off."),
     counter_row(
         "tcp_host_syn_queue_cookies_total", "/proc/net/netstat TcpExtTCPReqQFullDoCookies",
-        "SYN segments answered with a cookie because the SYN queue of a listener was full."),
+        "SYN segments answered with a SYN cookie because the SYN queue of a listener was full."),
     counter_row(
         "tcp_host_syncookies_sent_total", "/proc/net/netstat TcpExtSyncookiesSent",
-        "SYN cookies sent: above zero when a listener could not keep its half-open connections."),
+        "SYN cookies sent; more than zero means that the SYN queue of a listener was full."),
     counter_row("tcp_host_syncookies_received_total", "/proc/net/netstat TcpExtSyncookiesRecv",
                 "Handshakes that returned a valid SYN cookie; compare with "
                 "tcp_host_syncookies_sent_total."),
     counter_row("tcp_host_syncookies_failed_total", "/proc/net/netstat TcpExtSyncookiesFailed",
-                "Acknowledgements whose SYN cookie was not valid; compare with "
+                "Acknowledgements with an invalid SYN cookie; compare with "
                 "tcp_host_syncookies_received_total."),
     counter_row("tcp_host_embryonic_resets_total", "/proc/net/netstat TcpExtEmbryonicRsts",
                 "Half-open incoming connections that the peer reset."),
     counter_row(
         "tcp_host_syn_retransmits_total", "/proc/net/netstat TcpExtTCPSynRetrans",
-        "SYN and SYN-ACK segments sent again; compare with tcp_host_connections_opened_total."),
+        "SYN and SYN-ACK segments retransmitted; compare with tcp_host_connections_opened_total."),
     counter_row("tcp_host_timeouts_total", "/proc/net/netstat TcpExtTCPTimeouts",
-                "Retransmission timers that fired, those of SYN and SYN-ACK included; compare with "
-                "tcp_host_segments_retransmitted_total."),
-    counter_row(
-        "tcp_host_spurious_timeouts_total", "/proc/net/netstat TcpExtTCPSpuriousRTOs",
-        "Retransmission timeouts that proved needless; compare with tcp_host_timeouts_total."),
+                "Retransmission timers that expired, including those of SYN and SYN-ACK; compare "
+                "with tcp_host_segments_retransmitted_total."),
+    counter_row("tcp_host_spurious_timeouts_total", "/proc/net/netstat TcpExtTCPSpuriousRTOs",
+                "Retransmission timeouts that turned out to be unnecessary; compare with "
+                "tcp_host_timeouts_total."),
     counter_row("tcp_host_fast_retransmits_total", "/proc/net/netstat TcpExtTCPFastRetrans",
-                "Segments sent again in fast recovery; compare with "
+                "Segments retransmitted in fast recovery; compare with "
                 "tcp_host_segments_retransmitted_total."),
     counter_row("tcp_host_slow_start_retransmits_total",
                 "/proc/net/netstat TcpExtTCPSlowStartRetrans",
-                "Segments sent again in slow start after a timeout; compare with "
+                "Segments retransmitted in slow start after a timeout; compare with "
                 "tcp_host_segments_retransmitted_total."),
     counter_row("tcp_host_lost_retransmits_total", "/proc/net/netstat TcpExtTCPLostRetransmit",
                 "Retransmitted segments that were lost again; compare with "
                 "tcp_host_segments_retransmitted_total."),
-    counter_row(
-        "tcp_host_retransmit_failures_total", "/proc/net/netstat TcpExtTCPRetransFail",
-        "Retransmissions that this host failed to send, by a full queue or for lack of memory."),
+    counter_row("tcp_host_retransmit_failures_total", "/proc/net/netstat TcpExtTCPRetransFail",
+                "Retransmissions that this host could not send because a queue was full or memory "
+                "was short."),
     counter_row("tcp_host_tail_loss_probes_total", "/proc/net/netstat TcpExtTCPLossProbes",
-                "Probes sent because the end of a transmission was not acknowledged in time."),
+                "Tail loss probes sent because the last segments were not acknowledged in time."),
     counter_row("tcp_host_tail_loss_probe_recoveries_total",
                 "/proc/net/netstat TcpExtTCPLossProbeRecovery",
-                "Tail losses that a probe repaired; compare with tcp_host_tail_loss_probes_total."),
+                "Tail losses repaired by a probe; compare with tcp_host_tail_loss_probes_total."),
     counter_row("tcp_host_dsacks_received_total", "/proc/net/netstat TcpExtTCPDSACKRecv",
-                "Acknowledgements that reported a segment received twice: a retransmission that "
-                "was needless, or a duplicate made by the network."),
+                "Acknowledgements received that reported a segment as received twice: an "
+                "unnecessary retransmission, or a duplicate made by the network."),
     counter_row("tcp_host_dsack_segments_received_total",
                 "/proc/net/netstat TcpExtTCPDSACKRecvSegs",
                 "Segments that peers reported as received twice; compare with "
                 "tcp_host_segments_retransmitted_total."),
-    counter_row("tcp_host_reordering_events_total",
-                "/proc/net/netstat TcpExtTCPSACKReorder TcpExtTCPRenoReorder TcpExtTCPTSReorder",
-                "Times that segments were found to have been reordered by the network, by how it "
-                "was detected.",
-                {"by", {"sack", "reno", "timestamp"}}),
+    counter_row(
+        "tcp_host_reordering_events_total",
+        "/proc/net/netstat TcpExtTCPSACKReorder TcpExtTCPRenoReorder TcpExtTCPTSReorder",
+        "Times that segments were found to be reordered by the network, by how it was detected.",
+        {"by", {"sack", "reno", "timestamp"}}),
     counter_row("tcp_host_sack_renegings_total", "/proc/net/netstat TcpExtTCPSACKReneging",
                 "Times that a peer discarded data it had already acknowledged selectively."),
     counter_row("tcp_host_data_segments_sent_total", "/proc/net/netstat TcpExtTCPOrigDataSent",
-                "Segments with data sent for the first time: the denominator without pure "
-                "acknowledgements."),
+                "Data segments sent for the first time, without pure acknowledgements and "
+                "retransmissions."),
     counter_row("tcp_host_data_segments_delivered_total", "/proc/net/netstat TcpExtTCPDelivered",
-                "Segments with data, or SYN, that peers acknowledged; compare with "
+                "Data segments and SYN segments that peers acknowledged; compare with "
                 "tcp_host_data_segments_sent_total."),
     counter_row("tcp_host_ce_marked_segments_total", "/proc/net/netstat TcpExtTCPDeliveredCE",
-                "Delivered segments that the network had marked with congestion experienced; "
+                "Delivered segments that the network marked with congestion experienced (CE); "
                 "compare with tcp_host_data_segments_delivered_total."),
     counter_row("tcp_host_aborts_total",
                 "/proc/net/netstat TcpExtTCPAbortOnData TcpExtTCPAbortOnClose "
                 "TcpExtTCPAbortOnMemory TcpExtTCPAbortOnTimeout TcpExtTCPAbortOnLinger",
-                "Connections that this host aborted: zero linger, or data that came after close "
-                "(data), data left unread at close (unread), no memory or too many orphans "
-                "(memory), no answer (timeout), TCP_LINGER2 below zero (linger).",
+                "Connections aborted by this host, by reason: data (zero linger, or data arrived "
+                "after close), unread (closed with unread data), memory (no memory, or too many "
+                "orphans), timeout (no answer), linger (TCP_LINGER2 below zero).",
                 {"reason", {"data", "unread", "memory", "timeout", "linger"}}),
     counter_row("tcp_host_abort_failures_total", "/proc/net/netstat TcpExtTCPAbortFailed",
-                "Aborts whose RST could not be sent for lack of memory; compare with "
+                "Aborts whose RST could not be sent because memory was short; compare with "
                 "tcp_host_aborts_total."),
     counter_row("tcp_host_time_wait_total", "/proc/net/netstat TcpExtTW",
-                "Sockets that entered TIME_WAIT, or a FIN_WAIT2 that no process holds."),
+                "Sockets that entered TIME_WAIT, or FIN_WAIT2 after their process closed them."),
     counter_row("tcp_host_time_wait_recycled_total", "/proc/net/netstat TcpExtTWRecycled",
                 "TIME_WAIT sockets whose place a new outgoing connection took (tcp_tw_reuse)."),
     counter_row("tcp_host_time_wait_overflows_total", "/proc/net/netstat TcpExtTCPTimeWaitOverflow",
@@ -106,41 +106,45 @@ constexpr std::array kTable = in_each_namespace(std::to_array<FieldMetric>({
     counter_row("tcp_host_keepalive_probes_total", "/proc/net/netstat TcpExtTCPKeepAlive",
                 "Keepalive probes sent."),
     counter_row("tcp_host_memory_pressures_total", "/proc/net/netstat TcpExtTCPMemoryPressures",
-                "Times that TCP came under memory pressure; compare tcp_host_memory_bytes with "
+                "Times that TCP entered memory pressure; compare tcp_host_memory_bytes with "
                 "tcp_host_memory_limit_bytes."),
     counter_row("tcp_host_memory_pressure_seconds_total",
                 "/proc/net/netstat TcpExtTCPMemoryPressuresChrono",
-                "Time that TCP was under memory pressure, added when each one ends.", {},
+                "Time that TCP spent under memory pressure, added when each period ends.", {},
                 Unit::kMilliseconds),
     counter_row("tcp_host_receive_prunes_total", "/proc/net/netstat TcpExtPruneCalled",
-                "Times that a receive queue was compacted because its socket was out of buffer."),
-    counter_row("tcp_host_receive_pruned_total", "/proc/net/netstat TcpExtRcvPruned",
-                "Segments dropped because even a compacted receive queue had no room."),
+                "Times that a receive queue was compacted because the receive buffer of its socket "
+                "was full."),
+    counter_row(
+        "tcp_host_receive_pruned_total", "/proc/net/netstat TcpExtRcvPruned",
+        "Segments dropped because the receive queue had no room even after it was compacted."),
     counter_row("tcp_host_out_of_order_pruned_total", "/proc/net/netstat TcpExtOfoPruned",
-                "Times that out-of-order segments were thrown away to regain memory."),
+                "Times that out-of-order segments were discarded to free memory."),
     counter_row("tcp_host_out_of_order_queued_total", "/proc/net/netstat TcpExtTCPOFOQueue",
                 "Segments that arrived out of order and were kept; compare with "
                 "tcp_host_segments_received_total."),
     counter_row("tcp_host_out_of_order_drops_total", "/proc/net/netstat TcpExtTCPOFODrop",
-                "Segments that arrived out of order and were dropped for lack of memory."),
-    counter_row("tcp_host_receive_queue_drops_total", "/proc/net/netstat TcpExtTCPRcvQDrop",
-                "Segments in order that were dropped because the receive queue had no memory."),
+                "Segments that arrived out of order and were dropped because memory was short."),
+    counter_row(
+        "tcp_host_receive_queue_drops_total", "/proc/net/netstat TcpExtTCPRcvQDrop",
+        "Segments in order that were dropped because memory for the receive queue was short."),
     counter_row("tcp_host_backlog_drops_total", "/proc/net/netstat TcpExtTCPBacklogDrop",
-                "Segments dropped because the backlog of a socket that its owner held was full."),
+                "Segments dropped because the backlog of a socket was full while its process was "
+                "using the socket."),
     counter_row(
         "tcp_host_memory_reserve_drops_total", "/proc/net/netstat TcpExtPFMemallocDrop",
-        "Packets dropped because they had been received into memory reserved for emergencies."),
+        "Packets dropped because they had been received into the emergency memory reserve."),
     counter_row("tcp_host_zero_windows_advertised_total",
                 "/proc/net/netstat TcpExtTCPToZeroWindowAdv",
-                "Times that this host closed its receive window: the application did not read fast "
-                "enough."),
+                "Times that this host advertised a receive window of zero because the application "
+                "did not read fast enough."),
     counter_row("tcp_host_zero_window_drops_total", "/proc/net/netstat TcpExtTCPZeroWindowDrop",
                 "Segments dropped because they arrived while the receive window was closed."),
     counter_row("tcp_host_window_probes_total", "/proc/net/netstat TcpExtTCPWinProbe",
-                "Probes sent to a peer whose receive window stayed closed."),
+                "Probes sent to peers whose receive window stayed zero."),
     counter_row("tcp_host_paws_rejects_total", "/proc/net/netstat TcpExtPAWSActive TcpExtPAWSEstab",
-                "Segments rejected for an old timestamp, in the answer to a SYN (syn_sent) or on "
-                "an established connection (established).",
+                "Segments rejected because of an old timestamp (PAWS), in the answer to a SYN "
+                "(syn_sent) or on an established connection (established).",
                 {"state", {"syn_sent", "established"}}),
     counter_row(
         "tcp_host_challenge_acks_total", "/proc/net/netstat TcpExtTCPChallengeACK",
@@ -154,7 +158,7 @@ constexpr std::array kTable = in_each_namespace(std::to_array<FieldMetric>({
     counter_row("tcp_host_path_rehashes_total",
                 "/proc/net/netstat TcpExtTcpTimeoutRehash TcpExtTcpDuplicateDataRehash",
                 "Times that a connection changed its flow hash to try another path, after a "
-                "timeout or after data received twice.",
+                "timeout or after receiving duplicate data.",
                 {"reason", {"timeout", "duplicate_data"}}),
     counter_row("tcp_host_fastopen_connections_total",
                 "/proc/net/netstat TcpExtTCPFastOpenActive TcpExtTCPFastOpenPassive",
@@ -176,7 +180,7 @@ constexpr std::array kTable = in_each_namespace(std::to_array<FieldMetric>({
                 "Times that fast open was switched off for a while because a middlebox swallowed "
                 "its segments."),
     counter_row("tcp_host_ipv4_ce_marked_packets_total", "/proc/net/netstat IpExtInCEPkts",
-                "IPv4 packets of any protocol received with the mark of congestion experienced."),
+                "IPv4 packets of any protocol received with the congestion-experienced (CE) mark."),
 }));
 
 // Untyped: whether a field counts or measures, only the kernel's source says.
@@ -248,23 +252,22 @@ class NetstatCollector final : public Collector {
   std::span<const MetricDesc> metrics() const override { return kMetrics; }
 
   Result<void> collect(Sink& sink, TimePoint /*deadline*/) override {
-    const auto namespaces = read_fields(source_, kPath, parse_netstat);
-    if (!namespaces) return namespaces.error();
-    const auto emitted = emit_fields(*namespaces, kTable, sink);
-    if (!emitted) return Error(emitted.error()).in(kPath);
-    if (others_ == nullptr) return {};
-    for (const auto& [netns, fields] : *namespaces) {
-      for (const auto& [field, value] : fields) {
-        if (!curated_.contains(field) && others_->matches_whole(field)) {
-          sink.add(kOther, {field, netns}, value);
-        }
-      }
-    }
-    return {};
+    FileReader files(source_, sink);
+    const auto namespaces = read_fields(files, "net/netstat", parse_netstat);
+    emit_fields(files, namespaces, kTable, sink);
+    for (const auto& [netns, fields] : namespaces) emit_others(fields, netns->label, sink);
+    return files.outcome();
   }
 
  private:
-  static constexpr std::string_view kPath = "net/netstat";
+  void emit_others(const Fields& fields, std::string_view netns, Sink& sink) const {
+    if (others_ == nullptr) return;
+    for (const auto& [field, value] : fields) {
+      if (!curated_.contains(field) && others_->matches_whole(field)) {
+        sink.add(kOther, {field, netns}, value);
+      }
+    }
+  }
 
   const KernelSource& source_;
   const std::unique_ptr<Regex> others_;  // null: none wanted
@@ -273,7 +276,7 @@ class NetstatCollector final : public Collector {
 
 }  // namespace
 
-Result<Fields> parse_netstat(std::string_view text) {
+Parsed<Fields> parse_netstat(std::string_view text) {
   constexpr std::string_view kSections[] = {"TcpExt", "IpExt"};
   return parse_sections(text, kSections);
 }

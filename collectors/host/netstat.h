@@ -11,7 +11,7 @@
 namespace tcpvitals {
 
 // The sections TcpExt and IpExt. Pure; any thread.
-Result<Fields> parse_netstat(std::string_view text);
+Parsed<Fields> parse_netstat(std::string_view text);
 
 // `fields`: a POSIX extended regular expression. A field that has no metric of its own, and whose
 // whole name as nstat prints it (TcpExtTCPHPHits) matches, becomes tcp_host_netstat_value{field}.

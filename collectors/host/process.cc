@@ -2,10 +2,13 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <array>
+#include <iterator>
 #include <vector>
 
 #include "collectors/host/fields.h"
+#include "collectors/host/file_reader.h"
 #include "collectors/host/proc_text.h"
 
 namespace tcpvitals {
@@ -14,7 +17,7 @@ namespace {
 constexpr std::array kMetrics = std::to_array<MetricDesc>({
     {"process_cpu_seconds_total",
      MetricType::kCounter,
-     "Processor time that this process has used, user and system together.",
+     "CPU time used by this process, user and system together.",
      {},
      "/proc/self/stat utime stime"},
     {"process_resident_memory_bytes",
@@ -34,7 +37,7 @@ constexpr std::array kMetrics = std::to_array<MetricDesc>({
      "/proc/self/stat num_threads"},
     {"process_start_time_seconds",
      MetricType::kGauge,
-     "When this process started, in seconds since 1970.",
+     "Start time of this process, Unix seconds.",
      {},
      "/proc/self/stat starttime, /proc/stat btime"},
     {"process_open_fds",
@@ -56,6 +59,9 @@ constexpr const MetricDesc& kStartTime = kMetrics[4];
 constexpr const MetricDesc& kOpenFds = kMetrics[5];
 constexpr const MetricDesc& kMaxFds = kMetrics[6];
 
+// The largest address space, of five levels of page tables.
+constexpr double kMostBytes = 0x1p57;
+
 class ProcessCollector final : public Collector {
  public:
   explicit ProcessCollector(const KernelSource& source) : source_(source) {}
@@ -64,25 +70,37 @@ class ProcessCollector final : public Collector {
   std::span<const MetricDesc> metrics() const override { return kMetrics; }
 
   Result<void> collect(Sink& sink, TimePoint /*deadline*/) override {
-    const auto stat = read_parsed(source_, "self/stat", parse_process_stat);
-    if (!stat) return stat.error();
-    const auto max_fds = read_parsed(source_, "self/limits", parse_open_files_limit);
-    if (!max_fds) return max_fds.error();
-    const auto open_fds = source_.count_entries("self/fd");
-    if (!open_fds) return open_fds.error();
+    FileReader files(source_, sink);
+    const auto gauge = [&](const MetricDesc& desc, std::optional<double> value, double most,
+                           Unit unit = Unit::kBase) {
+      if (value && *value > most) {
+        files.reject(files.ours(), desc.source,
+                     fmt::format("{:.0f} is more than there can be", *value));
+      } else if (value) {
+        sink.add(desc, to_base(unit, *value));
+      }
+    };
+    const auto stat =
+        files.read(files.ours(), "self/stat", parse_process_stat).value_or(ProcessStat());
+    if (stat.cpu_ticks) sink.add(kCpu, to_base(Unit::kTicks, *stat.cpu_ticks));
+    gauge(kResident, stat.resident_pages, kMostThings, Unit::kPages);
+    gauge(kVirtual, stat.virtual_bytes, kMostBytes);
+    gauge(kThreads, stat.threads, kMostThings);
     if (!boot_time_) {
-      const auto boot_time = read_parsed(source_, "stat", parse_boot_time);
-      if (!boot_time) return boot_time.error();
-      boot_time_ = *boot_time;
+      boot_time_ = files.read(files.ours(), "stat", parse_boot_time).value_or(std::nullopt);
     }
-    sink.add(kCpu, to_base(Unit::kTicks, stat->cpu_ticks));
-    sink.add(kResident, to_base(Unit::kPages, stat->resident_pages));
-    sink.add(kVirtual, stat->virtual_bytes);
-    sink.add(kThreads, stat->threads);
-    sink.add(kStartTime, *boot_time_ + to_base(Unit::kTicks, stat->start_ticks));
-    sink.add(kOpenFds, static_cast<double>(*open_fds) - 1);  // without the one that counted
-    if (*max_fds) sink.add(kMaxFds, **max_fds);
-    return {};
+    if (boot_time_ && stat.start_ticks) {
+      sink.add(kStartTime, *boot_time_ + to_base(Unit::kTicks, *stat.start_ticks));
+    }
+    const auto limit = files.read(files.ours(), "self/limits", parse_open_files_limit);
+    gauge(kMaxFds, limit.value_or(std::nullopt), kMostThings);
+    const auto open_fds = source_.count_entries("self/fd");
+    if (!open_fds) {
+      files.unreadable(files.ours(), open_fds.error());
+    } else if (*open_fds > 0) {
+      sink.add(kOpenFds, static_cast<double>(*open_fds) - 1);  // without the one that counted
+    }
+    return files.outcome();
   }
 
  private:
@@ -92,62 +110,81 @@ class ProcessCollector final : public Collector {
   std::optional<double> boot_time_;
 };
 
+using Words = std::vector<std::string_view>;
+
+// What stands after `name` in the line that begins with it.
+std::optional<Words> find_words(std::string_view text, std::string_view name, ParseErrors& errors) {
+  const Words wanted = split_words(name);
+  for (const Line& line : split_lines(text, errors)) {
+    if (line.words.size() < wanted.size()) continue;
+    const auto rest = line.words.begin() + std::ssize(wanted);
+    if (std::equal(wanted.begin(), wanted.end(), line.words.begin())) {
+      return Words(rest, line.words.end());
+    }
+  }
+  errors.add(fmt::format("no line {}", name));
+  return std::nullopt;
+}
+
+std::optional<double> number_in(const Words& words, std::string_view name, ParseErrors& errors) {
+  const auto number = words.empty() ? Result<double>(Error{"no value"}) : parse_count(words[0]);
+  if (number) return *number;
+  errors.add(fmt::format("{}: {}", name, number.error().message));
+  return std::nullopt;
+}
+
 }  // namespace
 
-Result<ProcessStat> parse_process_stat(std::string_view text) {
-  const auto lines = split_lines(text);
-  if (!lines) return lines.error();
+Parsed<ProcessStat> parse_process_stat(std::string_view text) {
+  Parsed<ProcessStat> parsed;
+  if (!text.ends_with('\n')) {
+    parsed.errors.add(text.empty() ? "empty" : "cut off before its end");
+    return parsed;
+  }
   // The command stands in parentheses and may hold anything, newlines and parentheses too.
   const std::size_t command_end = text.rfind(')');
-  if (command_end == std::string_view::npos) return Error{"no command in parentheses"};
+  if (command_end == std::string_view::npos) {
+    parsed.errors.add("no command in parentheses");
+    return parsed;
+  }
   text.remove_prefix(command_end + 1);
   text.remove_suffix(1);
-  // proc(5) numbers the fields from 1; the first after the command is the third.
-  constexpr std::size_t kFirst = 3;
-  constexpr std::size_t kFields = 52;
   const auto words = split_words(text);
-  if (words.size() < kFields - kFirst + 1) {
-    return Error{fmt::format("{} fields, not {}", words.size() + kFirst - 1, kFields)};
-  }
-  std::array<double, 6> values{};
-  constexpr std::array<std::size_t, 6> kWanted{14, 15, 20, 22, 23, 24};
-  for (std::size_t i = 0; i < kWanted.size(); ++i) {
-    const auto number = parse_number(words[kWanted[i] - kFirst]);
-    if (!number) return Error(number.error()).in(fmt::format("field {}", kWanted[i]));
-    values[i] = *number;
-  }
-  const auto [utime, stime, threads, start, vsize, rss] = values;
-  return ProcessStat{utime + stime, threads, start, vsize, rss};
+  // proc(5) numbers the fields from 1; the first after the command is the third.
+  const auto field = [&](std::size_t number) -> std::optional<double> {
+    constexpr std::size_t kFirst = 3;
+    const auto value = number - kFirst < words.size() ? parse_count(words[number - kFirst])
+                                                      : Result<double>(Error{"missing"});
+    if (value) return *value;
+    parsed.errors.add(fmt::format("field {}: {}", number, value.error().message));
+    return std::nullopt;
+  };
+  const auto user = field(14);
+  const auto system = field(15);
+  ProcessStat& stat = parsed.record;
+  if (user && system) stat.cpu_ticks = *user + *system;
+  stat.threads = field(20);
+  stat.start_ticks = field(22);
+  stat.virtual_bytes = field(23);
+  stat.resident_pages = field(24);
+  return parsed;
 }
 
-Result<std::optional<double>> parse_open_files_limit(std::string_view text) {
+Parsed<std::optional<double>> parse_open_files_limit(std::string_view text) {
+  Parsed<std::optional<double>> parsed;
   constexpr std::string_view kName = "Max open files";
-  const auto lines = split_lines(text);
-  if (!lines) return lines.error();
-  for (std::size_t i = 0; i < lines->size(); ++i) {
-    const std::string_view line = (*lines)[i];
-    if (!line.starts_with(kName)) continue;
-    const auto words = split_words(line.substr(kName.size()));
-    if (words.empty()) return line_error(i + 1, "no limit");
-    if (words[0] == "unlimited") return std::optional<double>();
-    const auto number = parse_number(words[0]);
-    if (!number) return line_error(i + 1, number.error().message);
-    return std::optional<double>(*number);
-  }
-  return Error{fmt::format("no line {}", kName)};
+  const auto limit = find_words(text, kName, parsed.errors);
+  if (!limit || (!limit->empty() && limit->front() == "unlimited")) return parsed;
+  parsed.record = number_in(*limit, kName, parsed.errors);
+  return parsed;
 }
 
-Result<double> parse_boot_time(std::string_view text) {
-  const auto lines = split_lines(text);
-  if (!lines) return lines.error();
-  for (std::size_t i = 0; i < lines->size(); ++i) {
-    const auto words = split_words((*lines)[i]);
-    if (words.size() != 2 || words[0] != "btime") continue;
-    const auto number = parse_number(words[1]);
-    if (!number) return line_error(i + 1, number.error().message);
-    return *number;
-  }
-  return Error{"no line btime"};
+Parsed<std::optional<double>> parse_boot_time(std::string_view text) {
+  Parsed<std::optional<double>> parsed;
+  constexpr std::string_view kName = "btime";
+  const auto time = find_words(text, kName, parsed.errors);
+  if (time) parsed.record = number_in(*time, kName, parsed.errors);
+  return parsed;
 }
 
 std::unique_ptr<Collector> make_process_collector(const KernelSource& source) {

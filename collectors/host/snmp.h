@@ -10,7 +10,7 @@
 namespace tcpvitals {
 
 // The sections Ip, Icmp and Tcp. Pure; any thread.
-Result<Fields> parse_snmp(std::string_view text);
+Parsed<Fields> parse_snmp(std::string_view text);
 
 std::unique_ptr<Collector> make_snmp_collector(const KernelSource& source);
 

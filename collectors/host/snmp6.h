@@ -11,7 +11,7 @@
 namespace tcpvitals {
 
 // Lines of one name and one value. Pure; any thread.
-Result<Fields> parse_snmp6(std::string_view text);
+Parsed<Fields> parse_snmp6(std::string_view text);
 
 std::unique_ptr<Collector> make_snmp6_collector(const KernelSource& source);
 

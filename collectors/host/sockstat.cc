@@ -12,54 +12,54 @@ namespace {
 constexpr std::array kTable = in_each_namespace(std::to_array<FieldMetric>({
     machine_gauge_row(
         "tcp_host_sockets", "/proc/net/sockstat TCP:alloc",
-        "TCP sockets that exist on the whole machine, of both address families and in any "
-        "state but TIME_WAIT."),
+        "TCP sockets on the whole machine, of both address families, in any state but TIME_WAIT."),
     gauge_row("tcp_host_ipv4_sockets_in_use", "/proc/net/sockstat TCP:inuse",
               "IPv4 TCP sockets that are bound, listening or connected."),
-    machine_gauge_row(
-        "tcp_host_orphans", "/proc/net/sockstat TCP:orphan",
-        "TCP connections on the whole machine that no process holds any more but that are "
-        "not finished; compare with tcp_host_orphans_limit."),
+    machine_gauge_row("tcp_host_orphans", "/proc/net/sockstat TCP:orphan",
+                      "Unfinished TCP connections on the whole machine that no process holds any "
+                      "more; compare with tcp_host_orphans_limit."),
     gauge_row("tcp_host_time_wait", "/proc/net/sockstat TCP:tw",
-              "Sockets in TIME_WAIT; compare with tcp_host_time_wait_limit."),
-    machine_gauge_row(
-        "tcp_host_memory_bytes", "/proc/net/sockstat TCP:mem",
-        "Memory that the buffers of all TCP sockets on the whole machine take; compare with "
-        "tcp_host_memory_limit_bytes.",
-        Unit::kPages),
+              "Sockets in TIME_WAIT, and sockets in FIN_WAIT2 that their process has closed; "
+              "compare with tcp_host_time_wait_limit."),
+    machine_gauge_row("tcp_host_memory_bytes", "/proc/net/sockstat TCP:mem",
+                      "Memory used by the buffers of all TCP sockets on the whole machine; compare "
+                      "with tcp_host_memory_limit_bytes.",
+                      Unit::kPages),
 }));
 constexpr auto kMetrics = descs_of(kTable);
 
 constexpr std::array kTable6 = in_each_namespace(std::to_array<FieldMetric>({
     gauge_row(
         "tcp_host_ipv6_sockets_in_use", "/proc/net/sockstat6 TCP6:inuse",
-        "IPv6 TCP sockets that are bound, listening or connected, dual-stack listeners included."),
+        "IPv6 TCP sockets that are bound, listening or connected, including dual-stack listeners."),
 }));
 constexpr auto kMetrics6 = descs_of(kTable6);
 
+bool is_name(std::string_view word) {
+  return (word[0] >= 'a' && word[0] <= 'z') || (word[0] >= 'A' && word[0] <= 'Z');
+}
+
 }  // namespace
 
-Result<Fields> parse_sockstat(std::string_view text, std::string_view protocol) {
-  const auto lines = split_lines(text);
-  if (!lines) return lines.error();
+Parsed<Fields> parse_sockstat(std::string_view text, std::string_view protocol) {
+  FieldsBuilder fields;
   const std::string wanted = fmt::format("{}:", protocol);
-  for (std::size_t i = 0; i < lines->size(); ++i) {
-    const auto words = split_words((*lines)[i]);
-    if (words.empty() || words[0] != wanted) continue;
-    if (words.size() % 2 == 0) {
-      return line_error(i + 1, fmt::format("no value for {:.32}", words.back()));
-    }
-    Fields fields;
-    for (std::size_t w = 1; w < words.size(); w += 2) {
-      const auto number = parse_number(words[w + 1]);
-      if (!number) return line_error(i + 1, number.error().message);
-      if (!fields.emplace(fmt::format("{}{}", wanted, words[w]), *number).second) {
-        return line_error(i + 1, fmt::format("{:.32} appears twice", words[w]));
+  for (const auto& [number, words] : split_lines(text, fields.errors())) {
+    if (!words[0].ends_with(':')) fields.reject(number, "no section name");
+    if (words[0] != wanted) continue;
+    // A name whose value is missing is followed by the next name.
+    for (std::size_t w = 1; w < words.size(); ++w) {
+      if (!is_name(words[w])) {
+        fields.reject(number, fmt::format("\"{:.32}\" has no name", words[w]));
+      } else if (w + 1 == words.size() || is_name(words[w + 1])) {
+        fields.reject(number, fmt::format("no value for {:.32}", words[w]));
+      } else {
+        fields.add(number, wanted, words[w], words[w + 1]);
+        ++w;
       }
     }
-    return fields;
   }
-  return Error{fmt::format("no line {}", wanted)};
+  return std::move(fields).take();
 }
 
 std::unique_ptr<Collector> make_sockstat_collector(const KernelSource& source) {

@@ -10,8 +10,8 @@
 namespace tcpvitals {
 
 // Lines of `TCP: name value name value ...`; a field is called TCP:name. The line of `protocol`
-// (TCP or TCP6) must be there. Pure; any thread.
-Result<Fields> parse_sockstat(std::string_view text, std::string_view protocol);
+// (TCP or TCP6) is read. Pure; any thread.
+Parsed<Fields> parse_sockstat(std::string_view text, std::string_view protocol);
 
 std::unique_ptr<Collector> make_sockstat_collector(const KernelSource& source);
 std::unique_ptr<Collector> make_sockstat6_collector(const KernelSource& source);

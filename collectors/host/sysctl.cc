@@ -7,6 +7,7 @@
 #include <string>
 
 #include "collectors/host/fields.h"
+#include "collectors/host/file_reader.h"
 #include "collectors/host/proc_text.h"
 
 namespace tcpvitals {
@@ -15,35 +16,32 @@ namespace {
 constexpr std::array kMetrics = std::to_array<MetricDesc>({
     {"tcp_sysctl_value",
      MetricType::kGauge,
-     "A kernel setting in the kernel's own unit, under its name in sysctl; one of several numbers "
-     "has "
-     "its own name in brackets.",
+     "Value of a kernel setting in the agent's network namespace, in the kernel's own unit; the "
+     "key is its sysctl name, with the part in brackets where it has several numbers.",
      {"key"},
-     "/proc/sys/net"},
+     "/proc/sys/net/core, /proc/sys/net/ipv4"},
     {"tcp_host_memory_limit_bytes",
      MetricType::kGauge,
-     "The thresholds of tcp_host_memory_bytes on the whole machine: pressure ends below low, "
-     "begins "
-     "above pressure, and above high allocations fail.",
+     "Thresholds of tcp_host_memory_bytes on the whole machine: memory pressure begins above "
+     "pressure and ends below low; above high, allocations fail.",
      {"threshold"},
      "/proc/sys/net/ipv4/tcp_mem"},
     {"tcp_host_orphans_limit",
      MetricType::kGauge,
-     "The number of tcp_host_orphans above which the kernel resets orphaned connections.",
+     "Number of tcp_host_orphans above which the kernel resets orphaned connections.",
      {},
      "/proc/sys/net/ipv4/tcp_max_orphans"},
     {"tcp_host_time_wait_limit",
      MetricType::kGauge,
-     "The number of tcp_host_time_wait above which connections close without TIME_WAIT.",
-     {},
+     "Number of tcp_host_time_wait above which connections close without TIME_WAIT.",
+     {kNetnsLabel},
      "/proc/sys/net/ipv4/tcp_max_tw_buckets"},
     {"tcp_host_ephemeral_ports_limit",
      MetricType::kGauge,
-     "Local ports that outgoing connections to one remote address and port can choose from, "
-     "reserved "
-     "ones not subtracted.",
-     {},
-     "/proc/sys/net/ipv4/ip_local_port_range"},
+     "Local ports available to outgoing connections to one remote address and port: the port range "
+     "minus the reserved ports.",
+     {kNetnsLabel},
+     "/proc/sys/net/ipv4/ip_local_port_range, /proc/sys/net/ipv4/ip_local_reserved_ports"},
 });
 constexpr const MetricDesc& kValue = kMetrics[0];
 constexpr const MetricDesc& kMemoryLimit = kMetrics[1];
@@ -54,6 +52,7 @@ constexpr const MetricDesc& kPortsLimit = kMetrics[4];
 struct Setting {
   std::string_view key;                     // as sysctl(8) spells it
   std::array<std::string_view, 3> parts{};  // the names of its numbers, where it has several
+  bool in_each_namespace = false;           // a limit of things that each namespace has
 
   std::size_t count() const {
     const auto named = [](std::string_view part) { return !part.empty(); };
@@ -74,7 +73,7 @@ constexpr Setting kSettings[] = {
     {"net.core.somaxconn"},
     {"net.core.wmem_default"},
     {"net.core.wmem_max"},
-    {kPortRange, {"low", "high"}},
+    {kPortRange, {"low", "high"}, true},
     {"net.ipv4.tcp_abort_on_overflow"},
     {"net.ipv4.tcp_ecn"},
     {"net.ipv4.tcp_fastopen"},
@@ -84,7 +83,7 @@ constexpr Setting kSettings[] = {
     {"net.ipv4.tcp_keepalive_time"},
     {kMaxOrphans},
     {"net.ipv4.tcp_max_syn_backlog"},
-    {kMaxTimeWait},
+    {kMaxTimeWait, {}, true},
     {kMem, {"low", "pressure", "high"}},
     {"net.ipv4.tcp_moderate_rcvbuf"},
     {"net.ipv4.tcp_mtu_probing"},
@@ -111,31 +110,57 @@ std::string path_of(std::string_view key) {
   return path;
 }
 
-void emit_values(const Setting& setting, const std::vector<double>& values, Sink& sink) {
-  if (values.size() == 1) {
-    sink.add(kValue, {setting.key}, values[0]);
-    return;
-  }
+using Values = std::vector<std::optional<double>>;
+
+void emit_values(const Setting& setting, const Values& values, Sink& sink) {
   for (std::size_t i = 0; i < values.size(); ++i) {
-    sink.add(kValue, {fmt::format("{}[{}]", setting.key, setting.parts[i])}, values[i]);
+    if (!values[i]) continue;
+    const std::string_view part = setting.parts[i];
+    sink.add(kValue,
+             {part.empty() ? std::string(setting.key) : fmt::format("{}[{}]", setting.key, part)},
+             *values[i]);
   }
 }
 
-// The same numbers in the words and units of the gauges they limit.
-Result<void> emit_limits(const Setting& setting, const std::vector<double>& values, Sink& sink) {
+// The ports of the range that are reserved.
+double read_reserved(FileReader& files, const NamespaceSource& netns, double low, double high) {
+  const auto spans = files.read(netns, "sys/net/ipv4/ip_local_reserved_ports", parse_port_list);
+  double reserved = 0;
+  for (const auto& [first, last] : spans.value_or(std::vector<PortSpan>())) {
+    reserved += std::max(0.0, std::min(last, high) - std::max(first, low) + 1);
+  }
+  return reserved;
+}
+
+void emit_ports_limit(FileReader& files, const NamespaceSource& netns, const Values& range,
+                      Sink& sink) {
+  if (!range[0] || !range[1]) return;
+  const double low = *range[0];
+  const double high = *range[1];
+  if (low < 0 || high < low || high > 65'535) {
+    return files.reject(netns, path_of(kPortRange),
+                        fmt::format("{:.0f} to {:.0f} is no range of ports", low, high));
+  }
+  const double reserved = read_reserved(files, netns, low, high);
+  sink.add(kPortsLimit, {netns.label}, high - low + 1 - reserved);
+}
+
+// The same numbers in the words and units of the gauges they limit. The kernel compares with a
+// sign: a limit below zero is as good as none left.
+void emit_limits(FileReader& files, const Setting& setting, const NamespaceSource& netns,
+                 const Values& values, Sink& sink) {
   if (setting.key == kMem) {
     for (std::size_t i = 0; i < values.size(); ++i) {
-      sink.add(kMemoryLimit, {setting.parts[i]}, to_base(Unit::kPages, values[i]));
+      if (!values[i]) continue;
+      sink.add(kMemoryLimit, {setting.parts[i]}, to_base(Unit::kPages, *values[i]));
     }
-  } else if (setting.key == kMaxOrphans) {
-    sink.add(kOrphansLimit, values[0]);
-  } else if (setting.key == kMaxTimeWait) {
-    sink.add(kTimeWaitLimit, values[0]);
+  } else if (setting.key == kMaxOrphans && values[0]) {
+    sink.add(kOrphansLimit, std::max(0.0, *values[0]));
+  } else if (setting.key == kMaxTimeWait && values[0]) {
+    sink.add(kTimeWaitLimit, {netns.label}, std::max(0.0, *values[0]));
   } else if (setting.key == kPortRange) {
-    if (values[1] < values[0]) return Error{"the last port is below the first"};
-    sink.add(kPortsLimit, values[1] - values[0] + 1);
+    emit_ports_limit(files, netns, values, sink);
   }
-  return {};
 }
 
 class SysctlCollector final : public Collector {
@@ -146,20 +171,21 @@ class SysctlCollector final : public Collector {
   std::span<const MetricDesc> metrics() const override { return kMetrics; }
 
   Result<void> collect(Sink& sink, TimePoint /*deadline*/) override {
-    bool any = false;
-    for (const Setting& setting : kSettings) {
-      const auto parse = [&](std::string_view text) { return parse_sysctl(text, setting.count()); };
-      const std::string path = path_of(setting.key);
-      const auto values = read_parsed(source_, path, parse);
-      if (!values && values.error().is_absent()) continue;
-      if (!values) return values.error();
-      emit_values(setting, *values, sink);
-      const auto limits = emit_limits(setting, *values, sink);
-      if (!limits) return Error(limits.error()).in(path);
-      any = true;
+    FileReader files(source_, sink);
+    for (const NamespaceSource& netns : files.namespaces()) {
+      const bool ours = &netns == &files.ours();
+      for (const Setting& setting : kSettings) {
+        if (!ours && !setting.in_each_namespace) continue;
+        const auto parse = [&](std::string_view text) {
+          return parse_sysctl(text, setting.count());
+        };
+        const auto values = files.read(netns, path_of(setting.key), parse);
+        if (!values || values->empty()) continue;
+        if (ours) emit_values(setting, *values, sink);
+        emit_limits(files, setting, netns, *values, sink);
+      }
     }
-    if (!any) return Error::absent("no setting of TCP in sys/net");
-    return {};
+    return files.outcome();
   }
 
  private:
@@ -168,20 +194,39 @@ class SysctlCollector final : public Collector {
 
 }  // namespace
 
-Result<std::vector<double>> parse_sysctl(std::string_view text, std::size_t count) {
-  const auto lines = split_lines(text);
-  if (!lines) return lines.error();
-  const auto words = split_words(lines->front());
-  if (lines->size() != 1 || words.size() != count) {
-    return Error{fmt::format("not one line of {} number{}", count, count == 1 ? "" : "s")};
+Parsed<std::vector<std::optional<double>>> parse_sysctl(std::string_view text, std::size_t count) {
+  Parsed<Values> parsed;
+  const auto lines = split_lines(text, parsed.errors);
+  if (lines.empty()) return parsed;
+  if (lines.size() != 1 || lines[0].words.size() != count) {
+    parsed.errors.add(fmt::format("not one line of {} number{}", count, count == 1 ? "" : "s"));
+    return parsed;
   }
-  std::vector<double> values;
-  for (const std::string_view word : words) {
-    const auto number = parse_number(word);
-    if (!number) return number.error();
-    values.push_back(*number);
+  for (const std::string_view word : lines[0].words) {
+    const auto number = parse_signed(word);
+    if (!number) parsed.errors.add(number.error().message);
+    parsed.record.push_back(number ? std::optional(*number) : std::nullopt);
   }
-  return values;
+  return parsed;
+}
+
+Parsed<std::vector<PortSpan>> parse_port_list(std::string_view text) {
+  Parsed<std::vector<PortSpan>> parsed;
+  if (!text.ends_with('\n')) parsed.errors.add("cut off before its end");
+  std::string_view rest = text.substr(0, text.find('\n'));
+  while (!rest.empty()) {
+    const std::string_view span = rest.substr(0, rest.find(','));
+    rest.remove_prefix(std::min(span.size() + 1, rest.size()));
+    const std::size_t dash = span.find('-');
+    const auto first = parse_count(span.substr(0, dash));
+    const auto last = dash == std::string_view::npos ? first : parse_count(span.substr(dash + 1));
+    if (first && last) {
+      parsed.record.push_back({*first, *last});
+    } else {
+      parsed.errors.add(fmt::format("\"{:.32}\" is no port and no range of ports", span));
+    }
+  }
+  return parsed;
 }
 
 std::unique_ptr<Collector> make_sysctl_collector(const KernelSource& source) {

@@ -4,17 +4,30 @@
 
 #include <cstddef>
 #include <memory>
+#include <optional>
 #include <string_view>
 #include <vector>
 
-#include "base/result.h"
 #include "collectors/collector.h"
 #include "collectors/kernel_source.h"
+#include "collectors/parse_errors.h"
 
 namespace tcpvitals {
 
-// One line of exactly `count` numbers, such as tcp_mem. Pure; any thread.
-Result<std::vector<double>> parse_sysctl(std::string_view text, std::size_t count);
+// One line of exactly `count` numbers, such as tcp_mem; most settings take -1. Of a line with more
+// or fewer there is nothing, and nothing in place of a word that is no number. Pure; any thread.
+Parsed<std::vector<std::optional<double>>> parse_sysctl(std::string_view text, std::size_t count);
+
+// From the first to the last, both included.
+struct PortSpan {
+  double first = 0;
+  double last = 0;
+
+  bool operator==(const PortSpan&) const = default;
+};
+
+// The line of ip_local_reserved_ports, "8080,9148-9150"; an empty line: none. Pure; any thread.
+Parsed<std::vector<PortSpan>> parse_port_list(std::string_view text);
 
 std::unique_ptr<Collector> make_sysctl_collector(const KernelSource& source);
 

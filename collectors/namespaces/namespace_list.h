@@ -38,7 +38,7 @@ std::vector<FoundNamespace> sorted_unique(std::vector<FoundNamespace> found, std
 struct WatchedNamespace {
   std::uint64_t id = 0;
   std::string label;
-  std::shared_ptr<const KernelSource> files;  // its files below /proc/net
+  std::shared_ptr<const KernelSource> files;  // those of namespace_files()
 };
 
 // What changes between two looks.

@@ -1,17 +1,20 @@
 #include "collectors/namespaces/namespace_watcher.h"
 
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <array>
 #include <cerrno>
+#include <functional>
+#include <map>
 #include <utility>
 
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/thread.h"
+#include "collectors/host/host_collectors.h"
 #include "collectors/namespaces/netns.h"
 
 namespace tcpvitals {
@@ -20,30 +23,38 @@ namespace {
 constexpr double kCpuBudget = 0.01;  // of one core
 
 // The files of one namespace, opened inside it: whoever reads them reads that namespace, from
-// anywhere and even when no process is left in it.
+// anywhere and even when no process is left in it. /proc/sys/net shows the namespace of the thread
+// that opens a file there, and the file stays that namespace's.
 class NamespaceFiles final : public KernelSource {
  public:
-  // In the namespace of the calling thread.
+  // In the namespace of the calling thread. A file that cannot be opened is told to its readers; to
+  // be out of descriptors or memory is an error here.
   static Result<std::shared_ptr<const NamespaceFiles>> open(const std::string& procfs) {
     auto files = std::make_shared<NamespaceFiles>();
-    for (std::size_t i = 0; i < kPaths.size(); ++i) {
-      const std::string path = procfs + "/thread-self/" + std::string(kPaths[i]);
-      files->fds_[i] = Fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
-      if (!files->fds_[i].valid() && errno != ENOENT) return errno_error(path, errno);
+    for (const std::string& path : namespace_files()) {
+      const std::string full =
+          fmt::format("{}/{}{}", procfs, path.starts_with("net/") ? "thread-self/" : "", path);
+      Fd fd(::open(full.c_str(), O_RDONLY | O_CLOEXEC));
+      const int error = fd.valid() ? 0 : errno;
+      if (error == EMFILE || error == ENFILE || error == ENOMEM) return errno_error(full, error);
+      files->opened_.emplace(path, Opened{std::move(fd), error});
     }
     return std::shared_ptr<const NamespaceFiles>(std::move(files));
   }
 
   Result<std::string> read(std::string_view path) const override {
-    const auto known = std::find(kPaths.begin(), kPaths.end(), path);
-    const int fd = known == kPaths.end() ? -1 : fds_[std::size_t(known - kPaths.begin())].get();
-    if (fd < 0) return Error::absent(std::string(path) + ": not in this namespace");
+    const auto known = opened_.find(path);
+    if (known == opened_.end() || known->second.error == ENOENT) {
+      return Error::absent(std::string(path) + ": not in this namespace");
+    }
+    const auto& [file, error] = known->second;
+    if (error != 0) return errno_error(path, error);
     // In one piece: the kernel writes such a file anew for each reader that begins, and another may
     // begin at any time.
     std::string text(kMaxFile, '\0');
     ssize_t n = 0;
     do {
-      n = ::pread(fd, text.data(), text.size(), 0);
+      n = ::pread(file.get(), text.data(), text.size(), 0);
     } while (n < 0 && errno == EINTR);
     if (n < 0) return errno_error(path, errno);
     if (static_cast<std::size_t>(n) == text.size()) {
@@ -59,10 +70,12 @@ class NamespaceFiles final : public KernelSource {
 
  private:
   static constexpr std::size_t kMaxFile = std::size_t{64} * 1024;  // they have a few KiB
-  static constexpr std::array<std::string_view, 5> kPaths = {"net/snmp", "net/snmp6", "net/netstat",
-                                                             "net/sockstat", "net/sockstat6"};
 
-  std::array<Fd, kPaths.size()> fds_;
+  struct Opened {
+    Fd file;
+    int error = 0;  // errno, where it could not be opened
+  };
+  std::map<std::string, Opened, std::less<>> opened_;
 };
 
 }  // namespace

@@ -3,7 +3,7 @@
 // namespace any more.
 //
 //   sampler          take_changes(): sockets to dump with, and the nsid that its events carry
-//   /proc collectors NamespaceSources: net/snmp and its like of every namespace
+//   /proc collectors NamespaceSources: the files of every namespace (host_collectors.h says which)
 //
 // Our descriptors keep a namespace and its devices alive: one that ended for everybody else ends up
 // to an interval later.

@@ -24,6 +24,14 @@ const kFaults = `table inet faults {
 }
 `;
 
+const kTracking = `table inet tracking {
+  chain output {
+    type filter hook output priority 0
+    ct state new accept
+  }
+}
+`;
+
 const inbound = (netns: string): Labels => ({ direction: "inbound", port: String(kPort), netns });
 const outbound = (netns: string): Labels => ({ direction: "outbound", port: String(kPort), netns });
 
@@ -124,13 +132,41 @@ test("what a namespace loses is retransmitted in that one alone, and equals its 
   assert.equal(retransmitted(clean), 0);
 });
 
+test("each namespace has its own connection tracking table and port range", async (t) => {
+  const lab = new Lab(t);
+  const host = await lab.network();
+  const agent = await startAgent(lab, host);
+  const tracked = await lab.network(host);
+  const plain = await lab.network(host);
+  tracked.nft(kTracking);
+  tracked.run(["sh", "-c", "echo 10000 10009 > /proc/sys/net/ipv4/ip_local_port_range"]);
+  tracked.run(["sh", "-c", "echo 10003 > /proc/sys/net/ipv4/ip_local_reserved_ports"]);
+  await Promise.all([tracked, plain].map((network) => watched(agent, network)));
+
+  const held = lab.load(tracked, "hold", { port: kPort, connections: 5 });
+  await held.ready();
+  const page = agent.scrape();
+  const count = (netns: string): number => page.value("tcp_conntrack_count", { netns });
+  assert.equal(count(tracked.id), Number(tracked.run(["cat", "/proc/sys/net/netfilter/nf_conntrack_count"])));
+  assert.ok(count(tracked.id) >= 5);
+  assert.equal(count(plain.id), 0);
+  for (const { id } of [tracked, plain]) {
+    assert.ok(page.value("tcp_conntrack_limit", { netns: id }) > 0);
+    assert.equal(page.samples("tcp_conntrack_drops_total", { netns: id }).length, 1);
+  }
+  assert.equal(page.value("tcp_host_ephemeral_ports_limit", { netns: tracked.id }), 9);
+  assert.ok(page.value("tcp_host_ephemeral_ports_limit", { netns: plain.id }) > 9);
+  await held.stop("SIGKILL");
+});
+
 test("namespaces come and go: their series end, what they did stays, and no descriptor is left", async (t) => {
   const lab = new Lab(t);
   const host = await lab.network();
   const agent = await startAgent(lab, host);
-  // Eight of each namespace, those of other programs that come and go on this machine included.
+  // Three sockets and eleven files of each namespace, those of other programs that come and go on this machine
+  // included.
   const otherDescriptors = (page: Exposition): number =>
-    page.value("process_open_fds") - 8 * (page.value("tcpvitals_namespaces") - 1);
+    page.value("process_open_fds") - 14 * (page.value("tcpvitals_namespaces") - 1);
   // A scrape may find the connections of the one before it: two descriptors, for a moment.
   let before = Infinity;
   for (let i = 0; i < 10; ++i) {

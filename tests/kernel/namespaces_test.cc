@@ -19,6 +19,7 @@
 #include <array>
 #include <cstdio>
 #include <cstdlib>
+#include <fstream>
 #include <map>
 #include <set>
 #include <string>
@@ -27,6 +28,7 @@
 #include "base/clock.h"
 #include "base/fd.h"
 #include "collectors/connections/connections_collector.h"
+#include "collectors/host/host_collectors.h"
 #include "collectors/host/snmp.h"
 #include "collectors/namespaces/namespace_watcher.h"
 #include "collectors/namespaces/netns.h"
@@ -273,6 +275,27 @@ TEST_CASE("files tell the counters of their namespace at the time they are read,
     CHECK(text->ends_with('\n'));
   }
   CHECK(files->read("net/tcp").error().is_absent());
+}
+
+TEST_CASE("settings of a namespace are read as they are in it") {
+  const Named blue("blue");
+  Watch watch;
+  const auto files = watch.files("blue");
+  const char* const kRange = "sys/net/ipv4/ip_local_port_range";
+  const char* const kReserved = "sys/net/ipv4/ip_local_reserved_ports";
+  const std::string ours = *watch.files("host")->read(kRange);
+  blue.inside([] {
+    std::ofstream("/proc/sys/net/ipv4/ip_local_port_range") << "10000 10009";
+    std::ofstream("/proc/sys/net/ipv4/ip_local_reserved_ports") << "10003,10005-10006";
+  });
+  CHECK(*files->read(kRange) == "10000\t10009\n");
+  CHECK(*files->read(kReserved) == "10003,10005-10006\n");
+  CHECK(*watch.files("host")->read(kRange) == ours);
+  for (const std::string& path : namespace_files()) {
+    CAPTURE(path);
+    // A kernel need not have IPv6 or connection tracking.
+    CHECK((files->read(path).ok() || files->read(path).error().is_absent()));
+  }
 }
 
 TEST_CASE("two readers of one file do not disturb each other") {

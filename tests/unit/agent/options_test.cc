@@ -54,7 +54,7 @@ TEST_CASE("without a flag everything has its default") {
   CHECK_FALSE(o.check_config);
   CHECK_FALSE(o.lifecycle);
   CHECK(enabled(o) == all_collector_names());
-  CHECK(o.collectors.netstat_fields == "");
+  CHECK(o.collectors.host.netstat_fields == "");
   CHECK(o.procfs == "/proc");
   CHECK(o.log_level == LogLevel::kInfo);
   CHECK(o.log_format == LogFormat::kLogfmt);
@@ -96,7 +96,7 @@ TEST_CASE("each flag sets what it names, with = or a space") {
   CHECK(o.config_file == "/a b.yml");
   CHECK(o.check_config);
   CHECK(o.lifecycle);
-  CHECK(o.collectors.netstat_fields == "^TcpExt");
+  CHECK(o.collectors.host.netstat_fields == "^TcpExt");
   CHECK(o.procfs == "/tmp");
   CHECK(o.log_level == LogLevel::kDebug);
   CHECK(o.log_format == LogFormat::kJson);

@@ -3,6 +3,8 @@
 #include <doctest/doctest.h>
 
 #include <atomic>
+#include <map>
+#include <string>
 #include <thread>
 
 using namespace tcpvitals;
@@ -43,7 +45,7 @@ TEST_CASE("a collector that fails costs its own metrics and is named") {
   OneCollector absent("absent", Error::absent("not here"));
   OneCollector bad("bad", Error{"broken"});
   const auto families = ExposedCollectors({&bad, &absent, &good}).Collect();
-  REQUIRE(families.size() == 3);
+  REQUIRE(families.size() == 4);
   CHECK(families[0].name == "value");
   CHECK(families[0].metric.size() == 1);
   REQUIRE(families[1].name == kCollectorSuccess.name);
@@ -54,11 +56,35 @@ TEST_CASE("a collector that fails costs its own metrics and is named") {
   }
 }
 
+TEST_CASE("what a collector could not parse is counted") {
+  class Odd final : public Collector {
+   public:
+    std::string_view name() const override { return "odd"; }
+    std::span<const MetricDesc> metrics() const override { return kValue; }
+    Result<void> collect(Sink& sink, TimePoint /*deadline*/) override {
+      for (int i = 0; i < 2; ++i) sink.parse_errors().add("odd");
+      return {};
+    }
+  } odd;
+  OneCollector well("well", {});
+  const ExposedCollectors exposed({&odd, &well});
+  for (const double errors : {2, 4}) {
+    std::map<std::string, double> told;
+    for (const auto& family : exposed.Collect()) {
+      if (family.name != kParseErrors.name) continue;
+      for (const auto& metric : family.metric) {
+        told[metric.label[0].value] = metric.counter.value;
+      }
+    }
+    CHECK(told == std::map<std::string, double>{{"odd", errors}, {"well", 0}});
+  }
+}
+
 TEST_CASE("what is exposed is bounded, collector by collector") {
   OneCollector many("many", {}, 100);
   OneCollector few("few", {}, 3, kOther);
   const auto families = ExposedCollectors({&many, &few}, {.max_series = 10}).Collect();
-  REQUIRE(families.size() == 4);
+  REQUIRE(families.size() == 5);
   CHECK(families[0].metric.size() == 10);
   CHECK(families[1].metric.size() == 3);
 }
@@ -82,7 +108,7 @@ TEST_CASE("a metric that is invalid, or of another collector already, is left ou
   const ExposedCollectors exposed({&first, &stutter});
   for (const double total : {2, 4}) {
     const auto families = exposed.Collect();
-    REQUIRE(families.size() == 4);
+    REQUIRE(families.size() == 5);
     CHECK(families[0].name == "value");
     CHECK(families[0].metric.size() == 1);
     CHECK(families[1].name == "fine");
@@ -102,7 +128,7 @@ TEST_CASE("scrapes at once ask a collector one after the other") {
   std::vector<std::thread> scrapers;
   for (int i = 0; i < 4; ++i) {
     scrapers.emplace_back([&] {
-      for (int j = 0; j < 50; ++j) CHECK(exposed.Collect().size() == 3);
+      for (int j = 0; j < 50; ++j) CHECK(exposed.Collect().size() == 4);
     });
   }
   for (std::thread& scraper : scrapers) scraper.join();

@@ -429,3 +429,31 @@ TEST_CASE("the size of a family is never understated, and hardly overstated") {
     CHECK(size.text_bytes <= 2 * bytes);
   }
 }
+
+TEST_CASE("what a collector could not parse is counted over all scrapes, whatever its outcome") {
+  std::vector<Fake> fakes;
+  fakes.emplace_back("partly", [](Sink& sink, TimePoint) -> Result<void> {
+    sink.add(kOne, {"a"}, 1);
+    sink.parse_errors().add("file: line 2: odd");
+    sink.parse_errors().add("file: line 3: odd");
+    return {};
+  });
+  fakes.emplace_back("not_at_all", [](Sink& sink, TimePoint) -> Result<void> {
+    sink.parse_errors().add("file: line 1: odd");
+    return Error{"file: line 1: odd"};
+  });
+  fakes.emplace_back("well", emits(kTwo));
+  Scrape scrape(pointers(fakes), {});
+  for (const int times : {1, 2}) {
+    const ScrapeResult result = scrape.run(soon());
+    const auto told = [&](const char* collector, int errors) {
+      return has(result, fmt::format("tcpvitals_parse_errors_total{{collector=\"{}\"}} {}\n",
+                                     collector, errors));
+    };
+    CHECK(has(result, "test_one{key=\"a\"} 1\n"));
+    CHECK(report_of(result, "partly").outcome == Outcome::kOk);
+    CHECK(told("partly", 2 * times));
+    CHECK(told("not_at_all", times));
+    CHECK(told("well", 0));
+  }
+}

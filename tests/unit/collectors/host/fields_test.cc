@@ -72,17 +72,29 @@ TEST_CASE("fields chosen by a regular expression have their namespace too") {
   CHECK(got.samples.contains(field + "\"blue\"}"));
 }
 
-TEST_CASE("a namespace whose file cannot be used costs its own numbers, and is counted") {
-  for (const Fault fault : {Fault::kError, Fault::kTruncated, Fault::kGarbage}) {
+TEST_CASE("a namespace whose file cannot be read costs its own numbers, and is counted") {
+  const TwoNamespaces two(failing(Fault::kError, "net/snmp"));
+  const Collected got = collect(*make_snmp_collector(two.sources));
+  REQUIRE(got.outcome.ok());
+  CHECK(got.samples.contains("tcp_host_segments_sent_total{netns=\"host\"}"));
+  CHECK_FALSE(got.samples.contains("tcp_host_segments_sent_total{netns=\"blue\"}"));
+  CHECK(two.sources.failures() == 1);
+  CHECK(got.parse_errors.count == 0);
+  CHECK(collect(*make_snmp6_collector(two.sources)).outcome.ok());
+  CHECK(two.sources.failures() == 1);
+}
+
+TEST_CASE("what cannot be parsed in a namespace is told under its name") {
+  for (const Fault fault : {Fault::kTruncated, Fault::kGarbage}) {
     CAPTURE(static_cast<int>(fault));
     const TwoNamespaces two(failing(fault, "net/snmp"));
     const Collected got = collect(*make_snmp_collector(two.sources));
     REQUIRE(got.outcome.ok());
     CHECK(got.samples.contains("tcp_host_segments_sent_total{netns=\"host\"}"));
     CHECK_FALSE(got.samples.contains("tcp_host_segments_sent_total{netns=\"blue\"}"));
-    CHECK(two.sources.failures() == 1);
-    CHECK(collect(*make_snmp6_collector(two.sources)).outcome.ok());
-    CHECK(two.sources.failures() == 1);
+    CHECK(two.sources.failures() == 0);
+    CHECK(got.parse_errors.count > 0);
+    CHECK(got.parse_errors.first.starts_with("blue: net/snmp: line "));
   }
 }
 
@@ -94,11 +106,24 @@ TEST_CASE("a file that a namespace does not have is absent there, and nothing to
   CHECK(two.sources.failures() == 0);
 }
 
-TEST_CASE("where ours cannot be read the collector fails, whatever the others say") {
+TEST_CASE("where ours cannot be read the others are served, and it is told") {
   const ProcSource real = fixture_source("6.18-host");
   const FailingSource broken(real, Fault::kError, "net/snmp");
   NamespaceSources sources(broken);
   sources.publish("host", {{"blue", failing(Fault::kMissing, "none")}});
+  const Collected got = collect(*make_snmp_collector(sources));
+  REQUIRE(got.outcome.ok());
+  CHECK(got.has("tcp_host_segments_sent_total{netns=\"blue\"}"));
+  CHECK_FALSE(got.has("tcp_host_segments_sent_total{netns=\"host\"}"));
+  CHECK(got.parse_errors.count == 1);
+  CHECK(got.parse_errors.first == "net/snmp: Input/output error");
+}
+
+TEST_CASE("where nothing can be read in any namespace the collector fails") {
+  const ProcSource real = fixture_source("6.18-host");
+  const FailingSource broken(real, Fault::kError, "net/snmp");
+  NamespaceSources sources(broken);
+  sources.publish("host", {{"blue", failing(Fault::kError, "net/snmp")}});
   const Collected got = collect(*make_snmp_collector(sources));
   REQUIRE_FALSE(got.outcome.ok());
   CHECK(got.outcome.error().message == "net/snmp: Input/output error");

@@ -9,8 +9,8 @@ using namespace tcpvitals::testing;
 
 namespace {
 
-Result<Fields> parse_tcp(std::string_view text) { return parse_sockstat(text, "TCP"); }
-Result<Fields> parse_tcp6(std::string_view text) { return parse_sockstat(text, "TCP6"); }
+Parsed<Fields> parse_tcp(std::string_view text) { return parse_sockstat(text, "TCP"); }
+Parsed<Fields> parse_tcp6(std::string_view text) { return parse_sockstat(text, "TCP6"); }
 
 }  // namespace
 
@@ -37,19 +37,73 @@ TEST_CASE("sockstat6: a host without IPv6 is absent, and sockstat is whole witho
   CHECK(got6.outcome.error().is_absent());
 }
 
-TEST_CASE("sockstat: an error says which line and what is wrong with it") {
-  CHECK(parse_tcp("UDP: inuse 1\n").error().message == "no line TCP:");
-  CHECK(parse_tcp("TCP6: inuse 1\n").error().message == "no line TCP:");
-  CHECK(parse_tcp("x\nTCP: inuse\n").error().message == "line 2: no value for inuse");
-  CHECK(parse_tcp("TCP: inuse 1 inuse 2\n").error().message == "line 1: inuse appears twice");
-  CHECK(parse_tcp("TCP: inuse -4\n").error().message == "line 1: \"-4\" is not a number");
+TEST_CASE("sockstat: a field that is wrong costs itself") {
+  struct Row {
+    const char* line;
+    Fields left;
+    const char* first;
+  };
+  const Row rows[] = {
+      {"TCP: inuse 1 orphan\n", {{"TCP:inuse", 1}}, "line 1: no value for orphan"},
+      {"TCP: inuse orphan 2 tw 3\n",
+       {{"TCP:orphan", 2}, {"TCP:tw", 3}},
+       "line 1: no value for inuse"},
+      {"TCP: inuse 1 5 tw 3\n", {{"TCP:inuse", 1}, {"TCP:tw", 3}}, "line 1: \"5\" has no name"},
+      {"TCP: inuse 1 tw 3 inuse 1\n", {{"TCP:tw", 3}}, "line 1: inuse appears twice"},
+      {"TCP: inuse -4 tw 3\n", {{"TCP:tw", 3}}, "line 1: inuse: \"-4\" is not a count"},
+      {"TCP: inuse 1x tw 3\n", {{"TCP:tw", 3}}, "line 1: inuse: \"1x\" is not a count"},
+      {"UDP: inuse\n\nTCP: tw 3 \n", {{"TCP:tw", 3}}, "line 2: blank"},
+      {"TCP: inuse 1\nTCP: tw", {{"TCP:inuse", 1}}, "line 2: cut off before its end"},
+  };
+  for (const Row& row : rows) {
+    CAPTURE(row.line);
+    const auto parsed = parse_tcp(row.line);
+    CHECK(parsed.record == row.left);
+    CHECK(parsed.errors.count == 1);
+    CHECK(parsed.errors.first == row.first);
+  }
 }
 
-TEST_CASE("sockstat: every prefix of the file is an error or gives the same numbers") {
+TEST_CASE("sockstat: what the line does not have is absent") {
+  const TextSource source{{"net/sockstat", "sockets: used 0\nTCP: inuse 9 tw 123\nUDP: inuse 0\n"}};
+  const Collected got = collect(*make_sockstat_collector(source));
+  REQUIRE(got.outcome.ok());
+  CHECK(got.samples == std::map<std::string, double>{{"tcp_host_ipv4_sockets_in_use", 9},
+                                                     {"tcp_host_time_wait", 123}});
+  CHECK(got.parse_errors.count == 0);
+}
+
+TEST_CASE("sockstat: a line without a head is told and costs itself") {
+  const auto parsed = parse_tcp("what is this\nTCP: tw 3\n");
+  CHECK(parsed.record == Fields{{"TCP:tw", 3}});
+  CHECK(parsed.errors.first == "line 1: no section name");
+}
+
+TEST_CASE("sockstat: a file without the line, or with an empty one, is absent") {
+  for (const char* text : {"UDP: inuse 1\n", "TCP6: inuse 1\n", "sockets: used 0\nTCP:\n"}) {
+    CAPTURE(text);
+    const TextSource source{{"net/sockstat", text}};
+    const Collected got = collect(*make_sockstat_collector(source));
+    REQUIRE_FALSE(got.outcome.ok());
+    CHECK(got.outcome.error().is_absent());
+  }
+}
+
+TEST_CASE("sockstat: no gauge tells of more sockets, or more pages, than there can be") {
+  const TextSource source{{"net/sockstat",
+                           "TCP: inuse 4294967295 orphan -3 tw 18446744073709551615 alloc 5 mem "
+                           "18446744073709551613\n"}};
+  const Collected got = collect(*make_sockstat_collector(source));
+  REQUIRE(got.outcome.ok());
+  CHECK(got.samples == std::map<std::string, double>{{"tcp_host_sockets", 5}});
+  CHECK(got.parse_errors.count == 4);
+}
+
+TEST_CASE("sockstat: every prefix of the file gives the same numbers or none") {
   const std::string text = fixture_text("6.18-namespace", "net/sockstat");
-  const Fields whole = *parse_tcp(text);
-  check_every_prefix(text, parse_tcp, [&](const Fields& f) { return f == whole; });
+  const Fields whole = parse_tcp(text).record;
+  check_every_prefix(text, parse_tcp, [&](const Fields& f) { return f.empty() || f == whole; });
   const std::string text6 = fixture_text("6.18-namespace", "net/sockstat6");
-  const Fields whole6 = *parse_tcp6(text6);
-  check_every_prefix(text6, parse_tcp6, [&](const Fields& f) { return f == whole6; });
+  const Fields whole6 = parse_tcp6(text6).record;
+  check_every_prefix(text6, parse_tcp6, [&](const Fields& f) { return f.empty() || f == whole6; });
 }
