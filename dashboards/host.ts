@@ -336,8 +336,11 @@ const saturation: Row = {
       unit: units.Short,
       width: 8,
       queries: [
-        ["entries {{instance}}", gauge("tcp_conntrack_count")],
-        ["limit {{instance}}", gauge("tcp_conntrack_limit")],
+        ["entries {{instance}} {{netns}}", `topk(5, ${gauge("tcp_conntrack_count")})`],
+        [
+          "limit {{instance}} {{netns}}",
+          `${gauge("tcp_conntrack_limit")} and topk(5, ${gauge("tcp_conntrack_count")})`,
+        ],
       ],
     }),
     timeseries({
@@ -364,7 +367,7 @@ const saturation: Row = {
         ["orphans {{instance}}", ratio(gauge("tcp_host_orphans"), gauge("tcp_host_orphans_limit"))],
         [
           "TIME_WAIT {{instance}} {{netns}}",
-          `topk(5, ${gauge("tcp_host_time_wait")}\n/ ignoring (netns) group_left ()\n(${gauge("tcp_host_time_wait_limit")} > 0))`,
+          `topk(5, ${ratio(gauge("tcp_host_time_wait"), gauge("tcp_host_time_wait_limit"))})`,
         ],
       ],
     }),
