@@ -581,7 +581,7 @@ const agent: Row = {
       width: 8,
       queries: [
         ["took {{instance}}", gauge("tcpvitals_sample_duration_seconds")],
-        ["age {{instance}}", gauge("tcpvitals_sample_age_seconds")],
+        ["age {{instance}} {{netns}}", gauge("tcpvitals_sample_age_seconds")],
         ["events waited {{instance}}", gauge("tcpvitals_event_pause_seconds")],
       ],
     }),
