@@ -9,7 +9,7 @@ import type { Labels } from "./exposition.js";
 import { type Agent, finished, Lab } from "./harness.js";
 import type { Network } from "./network.js";
 
-const kCount = 20_000;
+const kCount = Number(process.env["TCPVITALS_CONNECTIONS"] ?? 20_000);
 const kAttempts = 5;
 
 interface Lab20k {

@@ -23,9 +23,12 @@ export const kOwnPorts = new Set(["10077", "tcpvitals"]);
 
 export const kMetrics = "http://127.0.0.1:10077/metrics";
 
+// How many times longer than a usual machine this one may take. An emulated one (./dev kernels) takes longer.
+export const kPatience = Number(process.env["TCPVITALS_PATIENCE"] ?? 1);
+
 // Tries until it does not throw; gives up with the last error.
 export async function eventually<T>(seconds: number, attempt: () => T | Promise<T>): Promise<T> {
-  const deadline = Date.now() + seconds * 1000;
+  const deadline = Date.now() + seconds * kPatience * 1000;
   for (;;) {
     try {
       return await attempt();
@@ -112,7 +115,7 @@ export class Agent {
   ) {}
 
   text(): string {
-    return this.network.run(["curl", "-sS", "--fail", "--max-time", "10", kMetrics]);
+    return this.network.run(["curl", "-sS", "--fail", "--max-time", String(10 * kPatience), kMetrics]);
   }
 
   scrape(): Exposition {
