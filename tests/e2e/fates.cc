@@ -20,8 +20,8 @@
 //   WHO has-buffers SEND RECEIVE    of sockets made from now on; 0 is the kernel's own choice
 //   next-port                   listens and connects mean the next port from now on
 //   sleep MS
-//   look                        says what the kernel tells of both sides, and waits for a line on
-//   stdin
+//   look                        says what the kernel tells of both sides, and how many bytes its
+//   tcp_info has, and waits for a line on stdin
 //
 // WHO is client or server. One line of JSON on stdout for each look, and one at the end. A step
 // that does not go as it says ends the program with status 1. Ends by itself after a minute.
@@ -57,11 +57,11 @@ void set_option(const Fd& fd, int level, int name, int value) {
   must(::setsockopt(fd.get(), level, name, &value, sizeof value), "setsockopt");
 }
 
-TcpInfo info_of(const Fd& fd) {
+TcpInfoSample info_of(const Fd& fd) {
   TcpInfo info{};
   socklen_t size = sizeof info;
   must(::getsockopt(fd.get(), IPPROTO_TCP, TCP_INFO, &info, &size), "TCP_INFO");
-  return info;
+  return {info, size};
 }
 
 void sleep_ms(int ms) { std::this_thread::sleep_for(std::chrono::milliseconds(ms)); }
@@ -71,7 +71,7 @@ std::string sums(const Side& side) {
   std::map<std::string_view, std::uint64_t> sum;
   for (const Fd& fd : side.sockets) {
     if (!fd.valid()) continue;
-    const TcpInfo info = info_of(fd);
+    const TcpInfo info = info_of(fd).info;
     int send_queue = 0;
     int receive_queue = 0;
     must(::ioctl(fd.get(), SIOCOUTQ, &send_queue), "SIOCOUTQ");
@@ -335,7 +335,9 @@ const std::map<std::string_view, Verb>& verbs() {
 }
 
 void look(const Fate& fate) {
-  fmt::print("{{\"client\":{},\"server\":{}}}\n", sums(fate.client), sums(fate.server));
+  const auto length = info_of(new_socket(address_of("127.0.0.1", 0))).length;
+  fmt::print("{{\"client\":{},\"server\":{},\"tcp_info\":{}}}\n", sums(fate.client),
+             sums(fate.server), length);
   std::fflush(stdout);
   while (std::getchar() != '\n') {
     if (std::feof(stdin) != 0) die("nobody looked");
