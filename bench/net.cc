@@ -8,6 +8,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <chrono>
 #include <cstring>
@@ -36,13 +37,15 @@ std::string program_directory() {
 }
 
 HeldConnections::HeldConnections(std::size_t connections) {
-  for (std::size_t i = 0; i < kHeldPorts; ++i) {
-    const std::size_t share = connections * (i + 1) / kHeldPorts - connections * i / kHeldPorts;
+  constexpr std::size_t kMost = 9'900;  // of one process: two descriptors each
+  const std::size_t ports = std::max<std::size_t>(kHeldPorts, (connections + kMost - 1) / kMost);
+  for (std::size_t i = 0; i < ports; ++i) {
+    const std::size_t share = connections * (i + 1) / ports - connections * i / ports;
     holders_.emplace_back(
         std::vector<std::string>{program_directory() + "/tcp_load", "hold", "--address",
-                                 i + 1 == kHeldPorts ? "::1" : "127.0.0.1", "--port",
+                                 i + 1 == ports ? "::1" : "127.0.0.1", "--port",
                                  std::to_string(kFirstHeldPort + i), "--connections",
-                                 std::to_string(share), "--seconds", "180"},
+                                 std::to_string(share), "--seconds", "280"},
         Child::Output::kRead);
   }
   for (Child& holder : holders_) holder.read_line();

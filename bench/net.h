@@ -19,8 +19,8 @@ void enter_new_network();
 std::string program_directory();
 
 // Idle connections over loopback, both ends held by processes of at most 20,000 descriptors. As
-// many to each of the ports, whatever their number; the last port's are IPv6. Closed with the
-// object.
+// many to each of the ports, whatever their number: ten, or more if the descriptors do not suffice.
+// The last port's are IPv6. Closed with the object.
 inline constexpr std::uint16_t kFirstHeldPort = 20001;
 inline constexpr std::uint16_t kHeldPorts = 10;
 class HeldConnections {
