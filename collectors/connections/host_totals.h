@@ -21,7 +21,8 @@ struct HostTotals {
   }
 };
 
-// From net/snmp. Nothing where it cannot be read (the snmp collector says so).
+// From net/snmp. Nothing where it cannot be read, or lacks one of them (the snmp collector says
+// so).
 std::optional<HostTotals> read_host_totals(const KernelSource& files);
 
 }  // namespace tcpvitals
