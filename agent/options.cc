@@ -164,6 +164,12 @@ Options parse_options(int argc, const char* const* argv) {
           [&](std::size_t n) { given.limits.emplace_back(row.value, n); });
   }
 
+  std::size_t& event_buffer = options.collectors.connections.event_buffer_bytes;
+  limit("event-buffer", std::size_t{1} << 16, std::size_t{1} << 30, event_buffer, "BYTES",
+        "Buffer for events, of 8 sockets together; without CAP_NET_ADMIN each has "
+        "net.core.rmem_max at most",
+        [&](std::size_t n) { event_buffer = n; });
+
   auto* const echo =
       value("Embedded server", "--server.listen-address", server_addresses, "ADDRESS:PORT",
             "Where the echo server listens, may be given several times; empty: nowhere")

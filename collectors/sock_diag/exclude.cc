@@ -13,6 +13,8 @@
 #include <initializer_list>
 #include <span>
 
+#include "collectors/sock_diag/event_shards.h"
+
 namespace tcpvitals {
 namespace {
 
@@ -278,11 +280,12 @@ Result<ExcludePrograms> compile_excludes(const Excludes& excludes) {
   const Rules rules(excludes);
   const auto events = assemble<EventProgram>(rules);
   // The bytecode, which has to fit into an attribute of 64 KiB, is far from it then.
-  if (events.size() > BPF_MAXINSNS) {
+  constexpr std::size_t kMost = BPF_MAXINSNS - kShardInstructions;
+  if (events.size() > kMost) {
     return Error{fmt::format(
         "{} prefixes and {} ranges of ports are more than the kernel can exclude: they make a "
         "filter of {} instructions, and it takes {}",
-        excludes.peers.size(), excludes.ports.size(), events.size(), BPF_MAXINSNS)};
+        excludes.peers.size(), excludes.ports.size(), events.size(), kMost)};
   }
   return ExcludePrograms{assemble<DumpProgram>(rules).finished(), events.finished()};
 }

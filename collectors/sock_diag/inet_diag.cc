@@ -74,7 +74,10 @@ InetDiagReader::Next InetDiagReader::next(SocketRow& row) {
     if (header.nlmsg_type == NLMSG_DONE || header.nlmsg_type == NLMSG_ERROR) {
       std::int32_t status = 0;
       if (body.size() >= sizeof status) std::memcpy(&status, body.data(), sizeof status);
-      if (status < 0) return fail(errno_error("sock_diag", -status).message);
+      if (status < 0) {
+        refusal_ = -status;
+        return fail(errno_error("sock_diag", refusal_).message);
+      }
       if (header.nlmsg_type == NLMSG_DONE) return Next::kDone;
       continue;  // an error of 0 is an acknowledgement
     }

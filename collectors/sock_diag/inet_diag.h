@@ -8,7 +8,6 @@
 // Source: include/uapi/linux/{netlink,inet_diag}.h.
 #pragma once
 
-#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -18,32 +17,9 @@
 #include "base/ip.h"
 #include "base/result.h"
 #include "collectors/sock_diag/tcp_info.h"
+#include "collectors/tcp_state.h"
 
 namespace tcpvitals {
-
-// The kernel's socket states, by its own numbers.
-enum class TcpState : std::uint8_t {
-  kEstablished = 1,
-  kSynSent,
-  kSynReceived,
-  kFinWait1,
-  kFinWait2,
-  kTimeWait,
-  kClose,
-  kCloseWait,
-  kLastAck,
-  kListen,
-  kClosing,
-};
-inline constexpr std::size_t kTcpStates = 12;  // an array by state; index 0 is unused
-
-// The states' names as label values: "established", "syn_sent", ...
-inline constexpr std::array<std::string_view, kTcpStates> kTcpStateNames{
-    "unknown",   "established", "syn_sent",   "syn_recv", "fin_wait1", "fin_wait2",
-    "time_wait", "close",       "close_wait", "last_ack", "listen",    "closing"};
-constexpr std::string_view to_string(TcpState state) {
-  return kTcpStateNames[static_cast<std::size_t>(state)];
-}
 
 // One socket as the kernel described it. Points into the datagram it was read from.
 struct SocketRow {
@@ -51,8 +27,9 @@ struct SocketRow {
   TcpState state = TcpState::kClose;
   std::uint8_t family = 0;  // AF_INET or AF_INET6
   bool v6only = false;      // of a listener: does not take IPv4
-  bool time_wait =
-      false;  // what is left of a closed connection: no counters, FIN_WAIT2 or TIME_WAIT
+  // What is left of a closed connection, without counters or attributes. Its state is FIN_WAIT2
+  // until the peer's FIN has come, then TIME_WAIT (the kernel's tw_substate).
+  bool time_wait = false;
   std::uint16_t local_port = 0;
   std::uint16_t remote_port = 0;
   std::uint32_t receive_queue = 0;    // bytes; of a listener: connections waiting for accept
@@ -87,11 +64,15 @@ class InetDiagReader {
   Next next(SocketRow& row);
   const Error& error() const { return error_; }
 
+  // After kError: the errno by which the kernel refused the request, 0 if it did not.
+  int refusal() const { return refusal_; }
+
  private:
   Next fail(std::string message);
 
   std::span<const std::byte> rest_;
   Error error_;
+  int refusal_ = 0;
 };
 
 }  // namespace tcpvitals

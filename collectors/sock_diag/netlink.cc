@@ -11,6 +11,7 @@
 #include <utility>
 #include <vector>
 
+#include "collectors/sock_diag/event_shards.h"
 #include "collectors/sock_diag/exclude.h"
 
 namespace tcpvitals {
@@ -21,9 +22,8 @@ constexpr std::size_t kDumpBytes = 32 * 1024;
 // Pieces of a full dump that one turn of the sampler reads, a sixth of a millisecond: with one, the
 // system calls of a turn cost 1 % of a dump.
 constexpr std::size_t kDumpBatch = 2;
-// An event is about 380 bytes, one to a datagram; a batch is read with one system call.
+// An event is about 380 bytes, one to a datagram.
 constexpr std::size_t kEventBytes = 1024;
-constexpr std::size_t kEventBatch = 64;
 
 // The kernel's type of the control message is the option's own number.
 constexpr int kNsidMessage = NETLINK_LISTEN_ALL_NSID;
@@ -51,17 +51,41 @@ std::uint8_t extensions(DumpDetail detail) {
   return 0;
 }
 
+// What socket() answers where there is no sock_diag, or where a sandbox hides netlink; what the
+// kernel answers to a dump where its TCP part is not there. To a request without a filter EINVAL is
+// such an answer too.
+bool has_no_sock_diag(int error) {
+  return error == EPROTONOSUPPORT || error == EAFNOSUPPORT || error == ESOCKTNOSUPPORT;
+}
+bool has_no_tcp(int error) {
+  return error == ENOENT || error == EOPNOTSUPP || error == EPROTONOSUPPORT || error == EINVAL;
+}
+
+Error no_sock_diag(int error) {
+  return Error::absent(
+      errno_error("sock_diag", error).message +
+      ": load the modules inet_diag and tcp_diag, or build the kernel with CONFIG_INET_DIAG and "
+      "CONFIG_INET_TCP_DIAG; a sandbox must allow AF_NETLINK; gVisor has none");
+}
+
 struct MnlClose {
   void operator()(mnl_socket* s) const { mnl_socket_close(s); }
+};
+
+// What one receive() may bring, and the events that are subscribed to.
+struct Reading {
+  std::size_t datagram_bytes = kDumpBytes;
+  std::size_t batch = 1;
+  unsigned groups = 0;  // of multicast; 0: dumps only
+  EventShard shard{};
 };
 
 class MnlDiagSocket final : public DiagSocket {
  public:
   // `enter`: empty for the namespace of the calling thread.
-  static Result<std::unique_ptr<MnlDiagSocket>> open(unsigned groups, std::size_t datagram_bytes,
-                                                     std::size_t batch, EnterNamespace enter = {}) {
-    std::unique_ptr<MnlDiagSocket> opened(
-        new MnlDiagSocket(groups, datagram_bytes, batch, std::move(enter)));
+  static Result<std::unique_ptr<MnlDiagSocket>> open(const Reading& reading,
+                                                     EnterNamespace enter = {}) {
+    std::unique_ptr<MnlDiagSocket> opened(new MnlDiagSocket(reading, std::move(enter)));
     auto result = opened->reopen();
     if (!result) return std::move(result.error());
     return opened;
@@ -74,10 +98,14 @@ class MnlDiagSocket final : public DiagSocket {
 
   Result<void> open_here() {
     socket_.reset(mnl_socket_open2(NETLINK_SOCK_DIAG, SOCK_CLOEXEC | SOCK_NONBLOCK));
-    if (!socket_) return errno_error("open netlink sock_diag", errno);
+    if (!socket_) {
+      const int error = errno;
+      return has_no_sock_diag(error) ? no_sock_diag(error)
+                                     : errno_error("open netlink sock_diag", error);
+    }
     auto filtered = filter_events(excluded_.events);  // before the first event can come
     if (!filtered) return filtered;
-    if (mnl_socket_bind(socket_.get(), groups_, MNL_SOCKET_AUTOPID) < 0) {
+    if (mnl_socket_bind(socket_.get(), reading_.groups, MNL_SOCKET_AUTOPID) < 0) {
       return errno_error("bind netlink sock_diag", errno);
     }
     return {};
@@ -192,17 +220,17 @@ class MnlDiagSocket final : public DiagSocket {
   }
 
  private:
-  MnlDiagSocket(unsigned groups, std::size_t datagram_bytes, std::size_t batch,
-                EnterNamespace enter)
-      : groups_(groups),
+  MnlDiagSocket(const Reading& reading, EnterNamespace enter)
+      : reading_(reading),
         enter_(std::move(enter)),
-        buffer_(std::make_unique_for_overwrite<std::byte[]>(datagram_bytes * batch)),
-        vectors_(batch),
-        messages_(batch),
-        datagrams_(batch),
-        nsids_(batch, kOwnNamespace) {
-    for (std::size_t i = 0; i < batch; ++i) {
-      vectors_[i] = {buffer_.get() + i * datagram_bytes, datagram_bytes};
+        buffer_(
+            std::make_unique_for_overwrite<std::byte[]>(reading.datagram_bytes * reading.batch)),
+        vectors_(reading.batch),
+        messages_(reading.batch),
+        datagrams_(reading.batch),
+        nsids_(reading.batch, kOwnNamespace) {
+    for (std::size_t i = 0; i < reading.batch; ++i) {
+      vectors_[i] = {buffer_.get() + i * reading.datagram_bytes, reading.datagram_bytes};
       messages_[i].msg_hdr.msg_iov = &vectors_[i];
       messages_[i].msg_hdr.msg_iovlen = 1;
     }
@@ -220,15 +248,12 @@ class MnlDiagSocket final : public DiagSocket {
     return nsid == own_nsid_ ? kOwnNamespace : nsid;
   }
 
-  Result<void> filter_events(const std::vector<sock_filter>& filter) const {
-    if (groups_ == 0) return {};
-    if (filter.empty()) {
-      const int ignored = 0;
-      ::setsockopt(fd(), SOL_SOCKET, SO_DETACH_FILTER, &ignored, sizeof ignored);
-      return {};
-    }
-    const sock_fprog program{static_cast<unsigned short>(filter.size()),
-                             const_cast<sock_filter*>(filter.data())};
+  Result<void> filter_events(const std::vector<sock_filter>& excludes) const {
+    if (reading_.groups == 0) return {};
+    std::vector<sock_filter> filter = shard_filter(reading_.shard);
+    filter.insert(filter.end(), excludes.begin(), excludes.end());
+    if (excludes.empty()) filter.push_back(BPF_STMT(BPF_RET | BPF_K, ~0U));
+    const sock_fprog program{static_cast<unsigned short>(filter.size()), filter.data()};
     if (::setsockopt(fd(), SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program) < 0) {
       // ENOMEM: the kernel bounds a socket's filter by that.
       return errno_error("exclude from DESTROY events, within net.core.optmem_max", errno);
@@ -236,7 +261,7 @@ class MnlDiagSocket final : public DiagSocket {
     return {};
   }
 
-  unsigned groups_;
+  const Reading reading_;
   ExcludePrograms excluded_;
   EnterNamespace enter_;  // empty: it stays where it was opened
   std::unique_ptr<mnl_socket, MnlClose> socket_;
@@ -254,23 +279,52 @@ class MnlDiagSocket final : public DiagSocket {
 
 }  // namespace
 
+Result<void> expect_dumps(DiagSocket& socket) {
+  auto requested =
+      socket.request_dump(1U << static_cast<unsigned>(TcpState::kListen), DumpDetail::kNone);
+  if (!requested) return requested;
+  for (;;) {
+    const auto received = socket.receive();
+    if (!received) return received.error();
+    if (received->datagrams.empty()) return Error{"sock_diag: no answer to a dump"};
+    for (const auto& datagram : received->datagrams) {
+      InetDiagReader reader(datagram);
+      SocketRow row;
+      InetDiagReader::Next next;
+      do next = reader.next(row);
+      while (next == InetDiagReader::Next::kRow);
+      if (next == InetDiagReader::Next::kDone) return {};
+      if (has_no_tcp(reader.refusal())) return no_sock_diag(reader.refusal());
+      if (next == InetDiagReader::Next::kError) return Error(reader.error());
+    }
+  }
+}
+
 Result<DiagSockets> open_diag_sockets(std::size_t event_buffer_bytes) {
-  auto events = MnlDiagSocket::open(
-      group_bit(SKNLGRP_INET_TCP_DESTROY) | group_bit(SKNLGRP_INET6_TCP_DESTROY), kEventBytes,
-      kEventBatch);
+  auto dumps = open_dump_sockets({});
+  if (!dumps) return std::move(dumps.error());
+  if (auto answered = expect_dumps(*dumps->listeners); !answered)
+    return std::move(answered.error());
+  std::vector<std::unique_ptr<DiagSocket>> shards;
+  for (std::uint32_t i = 0; i < kEventShards; ++i) {
+    auto shard = MnlDiagSocket::open(
+        {.datagram_bytes = kEventBytes,
+         .batch = kEventBatch,
+         .groups = group_bit(SKNLGRP_INET_TCP_DESTROY) | group_bit(SKNLGRP_INET6_TCP_DESTROY),
+         .shard = {i, kEventShards}});
+    if (!shard) return std::move(shard.error());
+    (*shard)->grow_buffer(event_buffer_bytes / kEventShards);
+    shards.push_back(std::move(*shard));
+  }
+  auto events = EventShards::join(std::move(shards));
   if (!events) return std::move(events.error());
-  (*events)->grow_buffer(event_buffer_bytes);
-  auto listeners = MnlDiagSocket::open(0, kDumpBytes, 1);
-  if (!listeners) return std::move(listeners.error());
-  auto dump = MnlDiagSocket::open(0, kDumpBytes, kDumpBatch);
-  if (!dump) return std::move(dump.error());
-  return DiagSockets{std::move(*events), std::move(*listeners), std::move(*dump)};
+  return DiagSockets{std::move(*events), std::move(dumps->listeners), std::move(dumps->dump)};
 }
 
 Result<DumpSockets> open_dump_sockets(EnterNamespace enter) {
-  auto listeners = MnlDiagSocket::open(0, kDumpBytes, 1, enter);
+  auto listeners = MnlDiagSocket::open({}, enter);
   if (!listeners) return std::move(listeners.error());
-  auto dump = MnlDiagSocket::open(0, kDumpBytes, kDumpBatch, std::move(enter));
+  auto dump = MnlDiagSocket::open({.batch = kDumpBatch}, std::move(enter));
   if (!dump) return std::move(dump.error());
   return DumpSockets{std::move(*listeners), std::move(*dump)};
 }

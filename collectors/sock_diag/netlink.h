@@ -1,7 +1,8 @@
 // DiagSocket: the kernel side of the connections collector, and its one seam for tests and faults.
 //
-// Three sockets are used, all of NETLINK_SOCK_DIAG, none needs a privilege: one for full dumps, one
-// for listener dumps (so that they never wait for a full one), one that receives DESTROY events.
+// Three are used, all of NETLINK_SOCK_DIAG, none needs a privilege: one for full dumps, one for
+// listener dumps (so that they never wait for a full one), one that receives DESTROY events, which
+// is several sockets of the kernel's (see event_shards.h).
 #pragma once
 
 #include <cstddef>
@@ -77,6 +78,11 @@ class DiagSocket {
   virtual std::size_t buffer_bytes() const = 0;
 };
 
+// Whether the kernel answers `socket` with a dump of TCP sockets, by a dump of the listeners; the
+// first one makes it load its modules. Error::absent, with the way out, if it has no TCP in
+// sock_diag.
+Result<void> expect_dumps(DiagSocket& socket);
+
 struct DiagSockets {
   std::unique_ptr<DiagSocket> events;
   std::unique_ptr<DiagSocket> listeners;
@@ -84,7 +90,9 @@ struct DiagSockets {
 };
 
 // The real ones, in the namespace of the calling thread. `event_buffer_bytes` is what is wished
-// for: it is forced with CAP_NET_ADMIN, else granted up to net.core.rmem_max.
+// for in all shards together: it is forced with CAP_NET_ADMIN, else each shard's part is granted up
+// to net.core.rmem_max. Error::absent, with the way out, where the kernel has no sock_diag or no
+// TCP in it.
 Result<DiagSockets> open_diag_sockets(std::size_t event_buffer_bytes);
 
 struct DumpSockets {

@@ -49,6 +49,7 @@ TEST_CASE("without a flag everything has its default") {
   CHECK(to_string(o.server_addresses[0]) == "127.0.0.1:10078");
   CHECK_FALSE(o.server_addresses_given);
   CHECK(o.connection_series == 20);
+  CHECK(o.collectors.connections.event_buffer_bytes == 8 << 20);
   CHECK(default_config(o.config_flags) == Config{});
   CHECK(o.config_file == "");
   CHECK_FALSE(o.check_config);
@@ -71,6 +72,7 @@ TEST_CASE("each flag sets what it names, with = or a space") {
                             "--connections.cpu-budget=0.5",
                             "--connections.max-tracked=1000",
                             "--connections.max-groups=7",
+                            "--connections.event-buffer=65536",
                             "--collector.netstat.fields=^TcpExt",
                             "--path.procfs=/tmp",
                             "--log.level=debug",
@@ -92,6 +94,7 @@ TEST_CASE("each flag sets what it names, with = or a space") {
   CHECK(o.connection_series == 0);
   const ConnectionsConfig c = default_config(o.config_flags).connections;
   CHECK(c.cpu_budget == 0.5);
+  CHECK(o.collectors.connections.event_buffer_bytes == 65536);
   CHECK(c.limits == ConnectionLimits{1000, 7, 8, 9, 10});
   CHECK(o.config_file == "/a b.yml");
   CHECK(o.check_config);

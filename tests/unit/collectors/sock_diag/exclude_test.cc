@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <random>
 
+#include "collectors/sock_diag/event_shards.h"
 #include "tests/support/diag_builder.h"
 
 using namespace tcpvitals;
@@ -339,6 +340,21 @@ TEST_CASE("both programs leave out what is excluded, and nothing else") {
   }
   CHECK(out > kRows / 20);
   CHECK(out < kRows - kRows / 20);
+}
+
+TEST_CASE("what is accepted fits a socket's filter together with that of its shard") {
+  Excludes excludes;
+  for (std::uint16_t port = 1; port <= 480; ++port) excludes.ports.push_back({port, port});
+  std::size_t longest = 0;
+  for (std::uint32_t i = 0; i < 100; ++i) {
+    const auto raw = htonl(0x0a000000 + i * 2);
+    excludes.peers.push_back({IpAddress::v4(&raw), 127});
+    const auto programs = compile_excludes(excludes);
+    if (!programs) break;
+    longest = std::max(longest, programs->events.size() + kShardInstructions);
+  }
+  CHECK(longest <= BPF_MAXINSNS);
+  CHECK(longest > BPF_MAXINSNS - 12);
 }
 
 TEST_CASE("no excludes, no programs; too many are refused by their numbers") {

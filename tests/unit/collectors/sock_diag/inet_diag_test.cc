@@ -53,6 +53,75 @@ TEST_CASE("a dump ends with done, and an error is told by its text") {
   InetDiagReader failing(refused);
   CHECK(failing.next(row) == Next::kError);
   CHECK(failing.error().message == "sock_diag: Operation not permitted");
+  CHECK(failing.refusal() == EPERM);
+  CHECK(reader.refusal() == 0);
+}
+
+TEST_CASE("a state that we do not know is skipped, and the next row is read") {
+  for (const int state : {0, 12, 13, 255}) {
+    CAPTURE(state);
+    const Bytes both = join({message({.state = static_cast<TcpState>(state)}),
+                             message({.cookie = 2, .state = TcpState::kClosing})});
+    InetDiagReader reader(both);
+    SocketRow row;
+    REQUIRE(reader.next(row) == Next::kRow);
+    CHECK(row.cookie == 2);
+    CHECK(row.state == TcpState::kClosing);
+    CHECK(reader.next(row) == Next::kEnd);
+  }
+}
+
+TEST_CASE("what is left of a closed connection has the kernel's substate") {
+  for (const TcpState state : {TcpState::kFinWait2, TcpState::kTimeWait}) {
+    const Bytes bytes = message({.state = state, .has_info = false, .time_wait = true});
+    const SocketRow row = first_row(bytes);
+    CHECK(row.time_wait);
+    CHECK(row.state == state);
+    CHECK(row.tcp_info().length == 0);
+  }
+}
+
+TEST_CASE("an attribute of another size than we know is absent") {
+  const auto with = [](std::uint16_t type, std::size_t size) {
+    Bytes body = message({.has_info = false});
+    body.erase(body.begin(), body.begin() + sizeof(nlmsghdr));
+    const Bytes value(size, std::byte{0xff});
+    append_attribute(body, type, value.data(), value.size());
+    const std::uint64_t more = ~0ULL;
+    append_attribute(body, 999, &more, sizeof more);
+    return wrap(SOCK_DIAG_BY_FAMILY, body);
+  };
+  for (const std::size_t size : {0U, 1U, 4U, 7U, 9U, 12U}) {
+    CAPTURE(size);
+    const Bytes bytes = with(INET_DIAG_CGROUP_ID, size);
+    CHECK(first_row(bytes).cookie == 1);
+    CHECK(first_row(bytes).cgroup_id == 0);
+  }
+  const Bytes cgroup = with(INET_DIAG_CGROUP_ID, 8);
+  CHECK(first_row(cgroup).cgroup_id == ~0ULL);
+  const Bytes empty = with(INET_DIAG_SKV6ONLY, 0);
+  CHECK_FALSE(first_row(empty).v6only);
+  const Bytes only = with(INET_DIAG_SKV6ONLY, 1);
+  CHECK(first_row(only).v6only);
+}
+
+TEST_CASE("tcp_info is as long as the kernel sent it; what it did not send is missing, not zero") {
+  TcpInfo info{};
+  std::memset(&info, 0x11, sizeof info);
+  for (const std::size_t length : {0U, 8U, 104U, 144U, 192U, 280U}) {
+    CAPTURE(length);
+    const Bytes bytes = message({.info = info, .info_length = length});
+    const SocketRow row = first_row(bytes);
+    CHECK(row.info_length == length);
+    const TcpInfoSample sample = row.tcp_info();
+    CHECK(sample.length == length);
+    CHECK(TCPVITALS_HAS(sample, total_retrans) == (length >= 104));
+    CHECK(TCPVITALS_HAS(sample, segs_in) == (length >= 144));
+    CHECK(TCPVITALS_HAS(sample, min_rtt_us) == (length >= 192));
+    CHECK(TCPVITALS_HAS(sample, bytes_sent) == (length >= 280));
+    CHECK(sample.info.min_rtt_us == (length >= 192 ? 0x11111111 : kNoRtt));
+    CHECK(sample.info.accecn_options == (length >= 280 ? 0x11111111 : 0));
+  }
 }
 
 TEST_CASE("message types, attributes and families of a newer kernel are skipped") {
@@ -98,7 +167,7 @@ TEST_CASE("lengths that lie are errors, not reads past the end") {
     SocketRow row;
     CHECK(InetDiagReader(bad).next(row) == Next::kError);
   }
-  for (const std::uint16_t lie : std::initializer_list<std::uint16_t>{0, 3, 60000}) {
+  for (const std::uint16_t lie : std::initializer_list<std::uint16_t>{0, 3, 285, 60000}) {
     Bytes bad = good;
     std::memcpy(bad.data() + sizeof(nlmsghdr) + sizeof(inet_diag_msg), &lie,
                 sizeof lie);  // nla_len
