@@ -33,25 +33,36 @@ std::vector<NamespaceSource> KernelSource::namespaces() const { return {{"", uno
 
 void KernelSource::namespace_failed(const std::string& /*label*/, const Error& /*error*/) const {}
 
-Result<std::string> ProcSource::read(std::string_view path) const {
+Result<void> KernelSource::read_pieces(std::string_view path, const UsePiece& use) const {
+  const auto text = read(path);
+  if (!text) return text.error();
+  use(*text);
+  return {};
+}
+
+Result<void> ProcSource::read_pieces(std::string_view path, const UsePiece& use) const {
   std::string full = root_;
   full.append("/").append(path);
   const Fd fd(::open(full.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
   if (!fd.valid()) return open_error(full, errno);
-  std::string text;
+  std::vector<char> piece(kChunk);
   for (;;) {
-    const std::size_t old_size = text.size();
-    if (old_size > kMaxFile) return Error{full + ": larger than 4 MiB"};
-    text.resize(old_size + kChunk);
-    const ssize_t n = ::read(fd.get(), text.data() + old_size, kChunk);
-    if (n < 0 && errno == EINTR) {
-      text.resize(old_size);
-      continue;
-    }
+    const ssize_t n = ::read(fd.get(), piece.data(), piece.size());
+    if (n < 0 && errno == EINTR) continue;
     if (n < 0) return errno_error(full, errno);
-    text.resize(old_size + static_cast<std::size_t>(n));
-    if (n == 0) return text;
+    if (n == 0 || !use({piece.data(), static_cast<std::size_t>(n)})) return {};
   }
+}
+
+Result<std::string> ProcSource::read(std::string_view path) const {
+  std::string text;
+  const auto done = read_pieces(path, [&](std::string_view piece) {
+    text.append(piece);
+    return text.size() <= kMaxFile;
+  });
+  if (!done) return done.error();
+  if (text.size() > kMaxFile) return Error{root_ + "/" + std::string(path) + ": larger than 4 MiB"};
+  return text;
 }
 
 Result<std::size_t> ProcSource::count_entries(std::string_view path) const {

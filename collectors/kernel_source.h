@@ -5,6 +5,7 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -32,6 +33,11 @@ class KernelSource {
   // The whole of one file below /proc, e.g. read("net/snmp"), read("sys/net/ipv4/tcp_mem").
   // ENOENT is Error::absent; everything else that goes wrong is a failure that names the file.
   virtual Result<std::string> read(std::string_view path) const = 0;
+
+  // The same file piece by piece, for one that may be larger than read() allows; a piece may end
+  // anywhere. Until the end, or until `use` returns false.
+  using UsePiece = std::function<bool(std::string_view piece)>;
+  virtual Result<void> read_pieces(std::string_view path, const UsePiece& use) const;
 
   // How many entries the directory at `path` has. In self/fd the descriptor that counts is one of
   // them. Errors as above.
@@ -62,6 +68,7 @@ class ProcSource final : public KernelSource {
   explicit ProcSource(std::string root) : root_(std::move(root)) {}
 
   Result<std::string> read(std::string_view path) const override;
+  Result<void> read_pieces(std::string_view path, const UsePiece& use) const override;
   Result<std::size_t> count_entries(std::string_view path) const override;
 
  private:
@@ -75,6 +82,9 @@ class NamespaceSources final : public KernelSource {
   explicit NamespaceSources(const KernelSource& host) : host_(host) {}
 
   Result<std::string> read(std::string_view path) const override { return host_.read(path); }
+  Result<void> read_pieces(std::string_view path, const UsePiece& use) const override {
+    return host_.read_pieces(path, use);
+  }
   Result<std::size_t> count_entries(std::string_view path) const override {
     return host_.count_entries(path);
   }

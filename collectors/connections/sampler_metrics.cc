@@ -102,7 +102,8 @@ constexpr Row<Snapshot> kRows[] = {
       "Times that the event buffer was found to have overflowed (ENOBUFS)."},
      [](const Snapshot& s) { return to_double(s.event_overruns); }},
     {{"tcpvitals_event_buffer_bytes", kGauge,
-      "Size of the event buffer, as the kernel granted it."},
+      "Size of the event sockets' buffers together, as the kernel granted it; an event takes about "
+      "1,280."},
      [](const Snapshot& s) { return to_double(s.event_buffer_bytes); }},
     {{"tcpvitals_event_pause_seconds", kGauge,
       "Longest time during the last sample in which events were not looked for: so long may one "
@@ -142,7 +143,8 @@ constexpr MetricDesc kFeature{
     "tcpvitals_feature_available",
     kGauge,
     "1 for what the agent may do here, 0 for what it lacks a privilege or a kernel for: "
-    "event_buffer_forced (CAP_NET_ADMIN), cgroup_names and netns (only if grouped by).",
+    "sock_diag (kernel modules inet_diag and tcp_diag), event_buffer_forced (CAP_NET_ADMIN), "
+    "cgroup_names and netns (only if grouped by).",
     {"feature"}};
 constexpr MetricDesc kSampleAge{
     "tcpvitals_sample_age_seconds",
@@ -213,6 +215,7 @@ void emit_sampler(Sink& sink, const Snapshot& s) {
       sink.add(row.desc, {row.values[i]}, row.value(s, i));
     }
   }
+  sink.add(kFeature, {"sock_diag"}, 1);
   for (const Snapshot::Feature& feature : s.features) {
     sink.add(kFeature, {feature.name}, feature.missing.empty() ? 1 : 0);
   }

@@ -86,7 +86,10 @@ test("every kernel file, damaged in every way, costs only what comes from it, an
 
   const page = await pageWith(() => {});
   const healthy = outcomes(page);
-  for (const [name, said] of healthy) assert.match(said, /^success 1, available 1/, name);
+  for (const [name, said] of healthy) {
+    const standsIn = name === "proc_tcp"; // for sock_diag, which is there
+    assert.match(said, standsIn ? /^success 1, available 0/ : /^success 1, available 1/, name);
+  }
 
   const settings = sysctlFiles(page);
   const readers = readersByFile();

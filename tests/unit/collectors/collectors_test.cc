@@ -1,5 +1,9 @@
 // What holds for every collector of the host alike.
+#include <stdlib.h>
+#include <unistd.h>
+
 #include <algorithm>
+#include <fstream>
 #include <regex>
 
 #include "collectors/all.h"
@@ -31,10 +35,12 @@ std::vector<std::unique_ptr<Collector>> make_all(const KernelSource& source) {
 }
 
 // Those whose source is /proc. What connections reads there only scales it, and its own source is
-// sock_diag: its faults are the sampler's tests.
+// sock_diag: its faults are the sampler's tests. proc_tcp, which stands in for it, has its own.
 std::vector<std::unique_ptr<Collector>> make_proc(const KernelSource& source) {
   std::vector<std::string> names{collector_names().begin(), collector_names().end()};
-  names.erase(std::find(names.begin(), names.end(), "connections"));
+  for (const char* other : {"connections", "proc_tcp"}) {
+    names.erase(std::find(names.begin(), names.end(), other));
+  }
   return make(source, names);
 }
 
@@ -131,7 +137,8 @@ TEST_CASE("names, help and sources follow the rules, and no name is used twice")
   for (const auto& collector : make_all(source)) {
     for (const MetricDesc& desc : collector->metrics()) {
       CAPTURE(desc.name);
-      CHECK(names.insert(desc.name).second);
+      // What stands in for connections says it under the same names.
+      CHECK(names.insert(desc.name).second == (collector->name() != "proc_tcp"));
       CHECK(std::regex_match(std::string(desc.name), good_name));
       CHECK(ends_in(desc.name, "_total") == (desc.type == MetricType::kCounter));
       CHECK(desc.help.size() > 20);
@@ -142,6 +149,21 @@ TEST_CASE("names, help and sources follow the rules, and no name is used twice")
       CHECK((own || !desc.source.empty()));
     }
   }
+}
+
+TEST_CASE("what stands in for connections has the types and labels that connections has") {
+  const ProcSource source("/proc");
+  const auto both = make(source, {"connections", "proc_tcp"});
+  REQUIRE(both.size() == 2);
+  for (const MetricDesc& desc : both[1]->metrics()) {
+    CAPTURE(desc.name);
+    const MetricDesc* const own = find_desc(*both[0], std::string(desc.name));
+    REQUIRE(own != nullptr);
+    CHECK(own->type == desc.type);
+    CHECK(own->labels == desc.labels);
+  }
+  CHECK(collect(*both[1]).outcome.error().is_absent());
+  CHECK(collect(*make(source, {"proc_tcp"})[0]).outcome.error().is_absent());
 }
 
 TEST_CASE("help refers only to metrics that exist") {
@@ -227,4 +249,29 @@ TEST_CASE("a file that is not there is absent; one that may not be read is a fai
   REQUIRE_FALSE(directory.ok());
   CHECK_FALSE(directory.error().is_absent());
   CHECK_FALSE(source.count_entries("net/snmp").error().is_absent());
+}
+
+TEST_CASE("a file of any size comes in pieces, until its end or as long as it is wanted") {
+  char path[] = "/tmp/tcpvitals-test-XXXXXX";
+  REQUIRE(::mkdtemp(path) != nullptr);
+  const std::string file = std::string(path) + "/large";
+  const std::string whole = std::string(5 << 20, 'x') + "end";
+  std::ofstream(file) << whole;
+  const ProcSource source(path);
+  CHECK(source.read("large").error().message == file + ": larger than 4 MiB");
+  std::string all;
+  int pieces = 0;
+  const auto take = [&](std::string_view piece) {
+    all.append(piece);
+    return ++pieces != 1;
+  };
+  REQUIRE(source.read_pieces("large", take).ok());
+  CHECK(pieces == 1);
+  CHECK(all.size() < whole.size());
+  all.clear();
+  REQUIRE(source.read_pieces("large", take).ok());
+  CHECK(all == whole);
+  CHECK(source.read_pieces("small", take).error().is_absent());
+  ::unlink(file.c_str());
+  ::rmdir(path);
 }
