@@ -103,6 +103,12 @@ struct RateHistogram {
     sum += bytes_per_second;
   }
 
+  RateHistogram& operator+=(const RateHistogram& other) {
+    for (std::size_t i = 0; i < counts.size(); ++i) counts[i] += other.counts[i];
+    sum += other.sum;
+    return *this;
+  }
+
   HistogramSample sample() const { return {kBounds, counts, static_cast<double>(sum)}; }
 
   std::array<std::uint64_t, kBounds.size() + 1> counts{};  // not cumulative

@@ -53,8 +53,7 @@ class WatchedSockets final : public Collector {
   void end(int fd) {
     const std::lock_guard lock(mutex_);
     ConnectionVitals& vitals = watched_[fd].vitals;
-    vitals.sample(fd, totals_);
-    vitals.finish(totals_);
+    vitals.finish(fd, totals_);
     watched_.erase(fd);
   }
 

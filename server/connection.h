@@ -70,22 +70,22 @@ struct Connection {
   std::int16_t error = 0;  // errno of what ended it
   Phase phase = Phase::kOpen;
   CloseCause cause{};
-  bool outbound = false;
-  bool duplex = false;
-  bool paused = false;
-  bool peer_ended = false;    // its FIN came
-  bool finish_asked = false;  // our FIN follows the output
-  bool finished = false;      // our FIN is sent
-  bool doomed = false;        // to be closed when the turn comes to it, for `cause`
-  bool reset = false;         // with a reset
-  bool touched = false;       // in the list of those
-  bool shakes_hands = false;  // has a place among the handshakes
-  bool tls_writes = false;    // the handshake waits to write
-  bool counted = false;       // by the peer limits
-  bool looked_at = false;     // by a drain, when so many bytes had moved
-  bool drained = false;       // the server asked it to end
-  bool handled = false;       // the handler knows it
-  bool audited = false;       // its audit record `open` is written
+  bool outbound : 1 = false;
+  bool duplex : 1 = false;
+  bool paused : 1 = false;
+  bool peer_ended : 1 = false;    // its FIN came
+  bool finish_asked : 1 = false;  // our FIN follows the output
+  bool finished : 1 = false;      // our FIN is sent
+  bool doomed : 1 = false;        // to be closed when the turn comes to it, for `cause`
+  bool reset : 1 = false;         // with a reset
+  bool touched = false;           // in the list of those
+  bool shakes_hands : 1 = false;  // has a place among the handshakes
+  bool tls_writes : 1 = false;    // the handshake waits to write
+  bool counted : 1 = false;       // by the peer limits
+  bool looked_at = false;         // by a drain, when so many bytes had moved
+  bool drained : 1 = false;       // the server asked it to end
+  bool handled : 1 = false;       // the handler knows it
+  bool audited = false;           // its audit record `open` is written
 
   std::uint64_t tag() const { return std::uint64_t{generation} << 32 | slot; }
   std::size_t pending() const { return output ? output->size() : 0; }

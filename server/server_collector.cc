@@ -164,48 +164,31 @@ constexpr Row<ListenerReport> kListenerRows[] = {
          "tcp_server_output_buffer_bytes", kGauge, "embedded server",
          "Bytes held now for peers that do not read; nothing is read from those meanwhile."),
      kNothing, [](Listeners l) { return std::optional(double(l.statistics.output_buffer_bytes)); }},
-    {of_listener("tcp_server_sent_bytes_total", kCounter, "TCP_INFO tcpi_bytes_sent",
-                 "Payload bytes sent, retransmissions included."),
-     NEEDS(bytes_sent),
-     [](Listeners l) { return std::optional(double(l.statistics.tcp.sent_bytes)); }},
-    {of_listener("tcp_server_received_bytes_total", kCounter, "TCP_INFO tcpi_bytes_received",
-                 "Payload bytes received."),
-     NEEDS(bytes_received),
-     [](Listeners l) { return std::optional(double(l.statistics.tcp.received_bytes)); }},
-    {of_listener("tcp_server_retransmitted_bytes_total", kCounter, "TCP_INFO tcpi_bytes_retrans",
-                 "Payload bytes sent again; divide by tcp_server_sent_bytes_total."),
-     NEEDS(bytes_retransmitted),
-     [](Listeners l) { return std::optional(double(l.statistics.tcp.retransmitted_bytes)); }},
-    {of_listener("tcp_server_data_segments_sent_total", kCounter, "TCP_INFO tcpi_data_segs_out",
-                 "Segments with data sent, retransmissions included."),
-     NEEDS(data_segs_out),
-     [](Listeners l) { return std::optional(double(l.statistics.tcp.data_segments_sent)); }},
-    {of_listener("tcp_server_retransmitted_segments_total", kCounter, "TCP_INFO tcpi_total_retrans",
-                 "Segments sent again; divide by tcp_server_data_segments_sent_total."),
-     NEEDS(total_retrans),
-     [](Listeners l) { return std::optional(double(l.statistics.tcp.retransmitted_segments)); }},
-    {of_listener("tcp_server_spurious_retransmissions_total", kCounter, "TCP_INFO tcpi_dsack_dups",
-                 "Retransmissions that the peer says it did not need; divide by "
-                 "tcp_server_retransmitted_segments_total."),
-     NEEDS(dsack_dups),
-     [](Listeners l) { return std::optional(double(l.statistics.tcp.spurious_retransmissions)); }},
-    {of_listener("tcp_server_retransmission_timeouts_total", kCounter, "TCP_INFO tcpi_total_rto",
-                 "Times no acknowledgement came and the retransmission timer expired; compare with "
-                 "tcp_server_retransmitted_segments_total."),
-     NEEDS(total_rto),
-     [](Listeners l) { return std::optional(double(l.statistics.tcp.retransmission_timeouts)); }},
 };
+
+constexpr MetricDesc kRetransmittedSyns =
+    of_listener("tcp_server_retransmitted_syns_total", kCounter,
+                "TCP_INFO tcpi_total_retrans, tcpi_bytes_retrans",
+                "Part of tcp_server_retransmitted_segments_total without data: SYN-ACKs, and FINs, "
+                "which cannot "
+                "be told from them.");
 
 constexpr HistogramRow kHistogramRows[] = {
     {of_listener(
          "tcp_server_rtt_seconds", kHistogram, "TCP_INFO tcpi_rtt",
-         "Smoothed round-trip time of connections that had data acknowledged since they were "
-         "last looked at, and once at close if it never was; the peer's delayed "
-         "acknowledgements are part of it."),
+         "Smoothed round-trip time of a connection, observed when data was acknowledged: at most "
+         "once in ten seconds, and at its close. The peer's delayed acknowledgements are part of "
+         "it."),
      NEEDS(rtt_us), [](const ListenerStatistics& s) { return s.tcp.rtt.sample(); }},
     {of_listener("tcp_server_min_rtt_seconds", kHistogram, "TCP_INFO tcpi_min_rtt",
                  "Shortest round-trip time of each connection that closed."),
      NEEDS(min_rtt_us), [](const ListenerStatistics& s) { return s.tcp.min_rtt.sample(); }},
+    {of_listener("tcp_server_delivery_rate_bytes_per_second", kHistogram,
+                 "TCP_INFO tcpi_delivery_rate, tcpi_delivery_rate_app_limited",
+                 "Rate at which the network delivered data, observed with tcp_server_rtt_seconds, "
+                 "only where the handler had more to send: what the path can carry."),
+     NEEDS(delivery_rate),
+     [](const ListenerStatistics& s) { return s.tcp.delivery_rate.sample(); }},
     {of_listener("tcp_server_lifetime_seconds", kHistogram, "embedded server",
                  "Time from accept to close of each connection that closed."),
      kNothing, [](const ListenerStatistics& s) { return s.lifetime.sample(); }},
@@ -257,17 +240,47 @@ constexpr Row<ConnectionReport> kConnectionRows[] = {
      kNothing, [](Connections c) { return std::optional(seconds(c.age)); }},
 };
 
+// The labels of a row of kServerTcpCounters. Where one metric has several rows, the first describes
+// it.
+constexpr MetricDesc desc_of(const TcpCounterRow& row) {
+  MetricDesc desc = of_listener(row.metric, kCounter, row.source, row.help);
+  if (!row.by.empty()) desc.labels[1] = "by";
+  return desc;
+}
+
+constexpr std::size_t kTcpMetrics = [] {
+  std::size_t n = 0;
+  for (const TcpCounterRow& row : kServerTcpCounters) n += row.help.empty() ? 0 : 1;
+  return n;
+}();
+
 constexpr auto kMetrics = [] {
-  std::array<MetricDesc, 1 + std::size(kLabelledRows) + std::size(kListenerRows) +
+  std::array<MetricDesc, 2 + std::size(kLabelledRows) + std::size(kListenerRows) + kTcpMetrics +
                              std::size(kHistogramRows) + std::size(kConnectionRows)>
-      descs{kWorkerConnections};
-  std::size_t n = 1;
+      descs{kWorkerConnections, kRetransmittedSyns};
+  std::size_t n = 2;
   for (const auto& row : kLabelledRows) descs[n++] = row.desc;
   for (const auto& row : kListenerRows) descs[n++] = row.desc;
+  for (const auto& row : kServerTcpCounters) {
+    if (!row.help.empty()) descs[n++] = desc_of(row);
+  }
   for (const auto& row : kHistogramRows) descs[n++] = row.desc;
   for (const auto& row : kConnectionRows) descs[n++] = row.desc;
   return descs;
 }();
+
+void emit_tcp(const ListenerReport& listener, std::size_t length, Sink& sink) {
+  const TcpTotals& totals = listener.statistics.tcp;
+  for (const TcpCounterRow& row : kServerTcpCounters) {
+    if (row.needs > length) continue;
+    const std::string_view labels[] = {listener.name, row.by};
+    sink.add(desc_of(row), std::span(labels).first(row.by.empty() ? 1 : 2),
+             double(totals.*row.total) * row.unit);
+  }
+  if (length >= NEEDS(bytes_retransmitted)) {
+    sink.add(kRetransmittedSyns, {listener.name}, double(totals.retransmitted_syns));
+  }
+}
 
 }  // namespace
 
@@ -297,6 +310,7 @@ void emit(const ServerSnapshot& snapshot, Sink& sink) {
       if (row.needs > snapshot.tcp_info_length) continue;
       if (const auto value = row.value(listener)) sink.add(row.desc, {listener.name}, *value);
     }
+    emit_tcp(listener, snapshot.tcp_info_length, sink);
     for (const auto& row : kHistogramRows) {
       if (row.needs > snapshot.tcp_info_length || (row.tls && !listener.gauges.tls)) continue;
       sink.add_histogram(row.desc, {listener.name}, row.sample(statistics));

@@ -198,7 +198,6 @@ class Worker {
   void schedule(Connection& c);
   void on_due(Connection& c);
   std::uint8_t sample(Connection& c);
-  void close(Connection& c, CloseCause cause);
   void release(Connection& c, CloseCause cause);
   AuditLog* audit_of(const Connection& c) const;
   void audit_open(Connection& c);

@@ -342,10 +342,10 @@ void Worker::settle_touched() {
 }
 
 void Worker::settle(Connection& c) {
-  if (c.doomed) return close(c, c.cause);
+  if (c.doomed) return release(c, c.cause);
   if (c.phase == Phase::kOpen) {
     if (c.finish_asked && !c.finished && !c.output && !send_fin(c)) {
-      return close(c, CloseCause::kPeerRst);
+      return release(c, CloseCause::kPeerRst);
     }
     if (c.finished && c.peer_ended) {
       if (c.outbound || sample(c) == TCP_CLOSE) return release(c, CloseCause::kPeerFin);
@@ -481,12 +481,6 @@ std::uint8_t Worker::sample(Connection& c) {
   return c.vitals.sample(c.fd.get(), statistics_[c.listener].tcp);
 }
 
-void Worker::close(Connection& c, CloseCause cause) {
-  if (!c.outbound) sample(c);
-  release(c, cause);
-}
-
-// Of a connection just sampled.
 void Worker::release(Connection& c, CloseCause cause) {
   if (c.drained && cause == CloseCause::kPeerFin) cause = CloseCause::kDrain;
   Port& port = ports_[c.listener];
@@ -500,7 +494,7 @@ void Worker::release(Connection& c, CloseCause cause) {
     ++statistics.closed[static_cast<std::size_t>(cause)];
     statistics.lifetime.observe(static_cast<std::uint64_t>(
         std::chrono::duration_cast<std::chrono::microseconds>(now_ - c.opened).count()));
-    c.vitals.finish(statistics.tcp);
+    c.vitals.finish(c.fd.get(), statistics.tcp);
     audit_open(c);
     audit_close(c, cause);
     if (c.counted) port.listener.peer_limits().leave(c.client().address);

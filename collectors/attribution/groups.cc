@@ -102,7 +102,8 @@ void GroupTable::forget_idle(TimePoint now, Clock::duration idle) {
     Group& group = groups_[i];
     if (!group.named) continue;
     const GroupStats::LastDump& last = group.stats.last_dump;
-    const bool busy = group.references > 0 || last.time_wait > 0 || last.syn_received > 0;
+    const bool busy =
+        group.references > 0 || last.time_wait > 0 || last.fin_wait2 > 0 || last.syn_received > 0;
     if (busy || std::exchange(group.touched, false)) {
       group.idle_since = now;
       continue;

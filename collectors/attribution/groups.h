@@ -16,8 +16,8 @@
 #include "base/clock.h"
 #include "collectors/attribution/cgroups.h"
 #include "collectors/attribution/peer_groups.h"
-#include "collectors/histogram.h"
 #include "collectors/sock_diag/inet_diag.h"
+#include "collectors/sock_diag/tcp_counters.h"
 
 namespace tcpvitals {
 
@@ -54,19 +54,23 @@ struct GroupKey {
 };
 
 // Why a connection attempt never became a connection.
-enum class ConnectFailure : std::uint8_t { kRefused, kTimeout, kAborted, kUnknown };
-inline constexpr std::size_t kConnectFailures = 4;
+enum class ConnectFailure : std::uint8_t {
+  kRefused,     // the peer answered, with a reset
+  kUnanswered,  // no TCP segment came back
+  kUnknown,     // the kernel cleared the evidence, or does not return it
+};
+inline constexpr std::size_t kConnectFailures = 3;
 inline constexpr std::array<std::string_view, kConnectFailures> kConnectFailureNames{
-    "refused", "timeout", "aborted", "unknown"};
+    "refused", "unanswered", "unknown"};
 std::string_view to_string(ConnectFailure reason);
 
 // How a connection ended, as far as its last tcp_info tells.
 enum class ConnectionEnd : std::uint8_t {
   kOrderly,  // the peer acknowledged our FIN
   kReset,    // it did not: a reset by either side, or a close with data unread
-  kTimeout,  // nor anything else: retransmissions, probes or keepalives were never answered
-  kAborted,  // closed with zero linger or disconnected: the kernel cleared the counters
-  kUnknown,  // no event came
+  kTimeout,  // the peer no longer acknowledged: repeats or probes were unanswered at the end
+  kAborted,  // the kernel disconnected the socket and cleared the counters first
+  kUnknown,  // no event came, or this kernel does not tell
 };
 inline constexpr std::size_t kConnectionEnds = 5;
 inline constexpr std::array<std::string_view, kConnectionEnds> kConnectionEndNames{
@@ -74,7 +78,7 @@ inline constexpr std::array<std::string_view, kConnectionEnds> kConnectionEndNam
 std::string_view to_string(ConnectionEnd end);
 
 // Totals never fall. Times in microseconds, sizes in bytes.
-struct GroupStats {
+struct GroupStats : TcpTotals {
   std::uint64_t opened = 0;                             // connections that were established
   std::array<std::uint64_t, kConnectionEnds> closed{};  // of those, and of at_start
 
@@ -83,31 +87,17 @@ struct GroupStats {
   std::int64_t at_start = 0;
   std::array<std::uint64_t, kConnectFailures> failures{};
 
-  std::uint64_t data_segments_sent = 0;
-  std::uint64_t retransmitted_segments = 0;
-  std::uint64_t retransmitted_syns = 0;  // of those; SYN-ACKs too
-  std::uint64_t spurious_retransmissions = 0;
-  std::uint64_t retransmission_timeouts = 0;
-  std::uint64_t delivered_segments = 0;
-  std::uint64_t ce_marked_segments = 0;
-  std::uint64_t reordering_events = 0;
-  std::uint64_t sent_bytes = 0;
-  std::uint64_t retransmitted_bytes = 0;
-  std::uint64_t received_bytes = 0;
-  std::uint64_t busy_us = 0;
-  std::uint64_t receive_window_limited_us = 0;
-  std::uint64_t send_buffer_limited_us = 0;
-  RttHistogram rtt;
-  RttHistogram min_rtt;
-  RateHistogram delivery_rate;
+  // SYNs and SYN-ACKs sent, with retransmitted_syns: the denominator of those.
+  std::uint64_t syns_sent = 0;
 
   // Tracked connections and attempts by state, now: moves with every row and event.
   std::array<std::uint32_t, kTcpStates> connections{};
 
   // What the rows of the last complete dump add up to, besides what is tracked.
   struct LastDump {
-    std::uint32_t time_wait = 0;     // no longer connections, without counters; FIN_WAIT2 included
-    std::uint32_t syn_received = 0;  // not yet connections, without counters
+    std::uint32_t fin_wait2 = 0;          // closed by us and not yet by the peer, without counters
+    std::uint32_t time_wait = 0;          // no longer connections, without counters
+    std::uint32_t syn_received = 0;       // not yet connections, without counters
     std::uint32_t close_wait_oldest = 0;  // seconds
     std::uint32_t close_wait_old = 0;     // as many are older than the threshold
     std::uint32_t ephemeral_ports = 0;    // of ours, to the destination that has most of them
@@ -117,6 +107,9 @@ struct GroupStats {
   LastDump last_dump;
 
   std::uint64_t closes() const;
+
+  // Whether a connection of it was ever established: attempts alone make no service.
+  bool had_connection() const { return opened > 0 || at_start != 0 || closes() > 0; }
 };
 
 using GroupId = std::uint16_t;

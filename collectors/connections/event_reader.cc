@@ -52,7 +52,7 @@ void EventReader::count(const Received& batch) {
   // Listeners first: one that lived for milliseconds tells the direction of its connections.
   const TimePoint now = Clock::now();
   for (const auto& [account, row] : rows_) account->note_closed_listener(row, now);
-  for (const auto& [account, row] : rows_) account->tracker().add_event(row);
+  for (const auto& [account, row] : rows_) account->tracker().add_event(row, now);
 }
 
 // What came in broken was an event all the same.

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <string_view>
+#include <vector>
 
 #include "collectors/rows.h"
 
@@ -19,80 +20,44 @@ using enum MetricType;
 // How many leading bytes of tcp_info the kernel must return for `field` to be there.
 #define NEEDS(field) (offsetof(TcpInfo, field) + sizeof(TcpInfo::field))
 
-// A counter of a group: one field of GroupStats.
-struct GroupCounter {
-  MetricDesc desc;
-  std::uint64_t GroupStats::*field;
-  std::size_t needs;  // bytes of tcp_info
-};
+// The counters of collectors/sock_diag/tcp_counters.h. Where one metric has several, the first
+// describes it.
+constexpr MetricDesc desc_of(const TcpCounterRow& row) {
+  MetricDesc desc{row.metric, kCounter, row.help, GROUP_LABELS, row.source};
+  if (!row.by.empty()) desc.labels[5] = "by";
+  return desc;
+}
+constexpr auto kTcpMetrics = [] {
+  constexpr auto kMetrics = std::count_if(std::begin(kTcpCounters), std::end(kTcpCounters),
+                                          [](const TcpCounterRow& r) { return !r.help.empty(); });
+  std::array<MetricDesc, static_cast<std::size_t>(kMetrics)> all{};
+  auto out = all.begin();
+  for (const TcpCounterRow& row : kTcpCounters) {
+    if (!row.help.empty()) *out++ = desc_of(row);
+  }
+  return all;
+}();
 
-constexpr GroupCounter kGroupCounters[] = {
-    {{"tcp_connections_opened_total", kCounter,
-      "Connections that were established, each counted once, however short it lived.", GROUP_LABELS,
-      "sock_diag dump and DESTROY events"},
-     &GroupStats::opened,
-     0},
-    {{"tcp_data_segments_sent_total", kCounter,
-      "Segments with data sent, retransmissions included: the denominator of "
-      "tcp_retransmitted_segments_total.",
-      GROUP_LABELS, "tcpi_data_segs_out"},
-     &GroupStats::data_segments_sent,
-     NEEDS(data_segs_out)},
-    {{"tcp_retransmitted_segments_total", kCounter,
-      "Segments retransmitted, tcp_retransmitted_syns_total included; divide by "
-      "tcp_data_segments_sent_total.",
-      GROUP_LABELS, "tcpi_total_retrans"},
-     &GroupStats::retransmitted_segments,
-     NEEDS(total_retrans)},
-    {{"tcp_retransmitted_syns_total", kCounter,
-      "Part of tcp_retransmitted_segments_total that was a SYN or a SYN-ACK: retransmitted before "
-      "the connection stood, or by one that retransmitted no data.",
-      GROUP_LABELS, "tcpi_total_retrans, tcpi_bytes_retrans"},
-     &GroupStats::retransmitted_syns,
-     NEEDS(bytes_retransmitted)},
-    {{"tcp_spurious_retransmissions_total", kCounter,
-      "Retransmissions the peer reported as unneeded (DSACK): part of "
-      "tcp_retransmitted_segments_total that was no loss.",
-      GROUP_LABELS, "tcpi_dsack_dups"},
-     &GroupStats::spurious_retransmissions,
-     NEEDS(dsack_dups)},
-    {{"tcp_retransmission_timeouts_total", kCounter,
-      "Retransmission timeouts (RTO): losses that no acknowledgement revealed, each a stall.",
-      GROUP_LABELS, "tcpi_total_rto"},
-     &GroupStats::retransmission_timeouts,
-     NEEDS(total_rto)},
-    {{"tcp_sent_bytes_total", kCounter, "Payload bytes sent, retransmissions included.",
-      GROUP_LABELS, "tcpi_bytes_sent"},
-     &GroupStats::sent_bytes,
-     NEEDS(bytes_sent)},
-    {{"tcp_retransmitted_bytes_total", kCounter,
-      "Payload bytes retransmitted; divide by tcp_sent_bytes_total.", GROUP_LABELS,
-      "tcpi_bytes_retrans"},
-     &GroupStats::retransmitted_bytes,
-     NEEDS(bytes_retransmitted)},
-    {{"tcp_received_bytes_total", kCounter,
-      "Payload bytes received in order; the byte the kernel counts for a peer's FIN is taken off.",
-      GROUP_LABELS, "tcpi_bytes_received"},
-     &GroupStats::received_bytes,
-     NEEDS(bytes_received)},
-    {{"tcp_delivered_segments_total", kCounter,
-      "Segments the peer acknowledged, selectively or not: the denominator of "
-      "tcp_ce_marked_segments_total.",
-      GROUP_LABELS, "tcpi_delivered"},
-     &GroupStats::delivered_segments,
-     NEEDS(delivered)},
-    {{"tcp_ce_marked_segments_total", kCounter,
-      "Delivered segments that met congestion on the way (ECN CE mark echoed by the peer).",
-      GROUP_LABELS, "tcpi_delivered_ce"},
-     &GroupStats::ce_marked_segments,
-     NEEDS(delivered_ce)},
-    {{"tcp_reordering_events_total", kCounter, "Times that reordering on the path was detected.",
-      GROUP_LABELS, "tcpi_reord_seen"},
-     &GroupStats::reordering_events,
-     NEEDS(reordering_seen)},
+constexpr MetricDesc kRetransmittedSyns{
+    "tcp_retransmitted_syns_total", kCounter,
+    "Part of tcp_retransmitted_segments_total without data: SYNs and SYN-ACKs, and FINs, which "
+    "tcp_info does not tell from them. Divide by tcp_syns_sent_total.",
+    GROUP_LABELS, "tcpi_total_retrans, tcpi_bytes_retrans, tcpi_data_segs_out"};
+
+// What an attempt has, established or not.
+constexpr Row<GroupStats> kAttemptRows[] = {
+    {{"tcp_syns_sent_total", kCounter,
+      "SYNs and SYN-ACKs sent: one for each attempt to connect and each connection accepted, and "
+      "tcp_retransmitted_syns_total, of which this is the denominator.",
+      GROUP_LABELS, "sock_diag dump and DESTROY events"},
+     [](const GroupStats& g) { return to_double(g.syns_sent); }},
 };
 
 constexpr Row<GroupStats> kGroupRows[] = {
+    {{"tcp_connections_opened_total", kCounter,
+      "Connections that were established, each counted once, however short it lived.", GROUP_LABELS,
+      "sock_diag dump and DESTROY events"},
+     [](const GroupStats& g) { return to_double(g.opened); }},
     {{"tcp_connections_closed_total", kCounter,
       "Connections that ended after they were established, those of tcp_connections_at_start "
       "included.",
@@ -135,6 +100,8 @@ constexpr auto kGroupStateNames = [] {
 double connections_in(const GroupStats& stats, TcpState state) {
   const std::uint32_t tracked = stats.connections[static_cast<std::size_t>(state)];
   switch (state) {
+    case TcpState::kFinWait2:
+      return tracked + stats.last_dump.fin_wait2;
     case TcpState::kTimeWait:
       return tracked + stats.last_dump.time_wait;
     case TcpState::kSynReceived:
@@ -144,60 +111,46 @@ double connections_in(const GroupStats& stats, TcpState state) {
   }
 }
 
-constexpr LabelledRow<GroupStats> kLabelledRows[] = {
-    {{"tcp_connections", kGauge,
-      "Sockets by state; time_wait and syn_recv hold no connection and are of the last dump.",
-      GROUP_LABELS_AND("state"), "sock_diag idiag_state"},
-     kGroupStateNames,
-     [](const GroupStats& g, std::size_t i) { return connections_in(g, kGroupStates[i]); }},
-    {{"tcp_connection_ends_total", kCounter,
-      "How those of tcp_connections_closed_total ended: orderly (our FIN was acknowledged), reset "
-      "(it was not: a reset by either side, or a close with data unread), timeout (the peer "
-      "stopped "
-      "answering), aborted (zero linger: no final counters), unknown (no event came in time).",
-      GROUP_LABELS_AND("how"), "sock_diag DESTROY events"},
-     kConnectionEndNames,
-     [](const GroupStats& g, std::size_t i) { return to_double(g.closed[i]); }},
-};
+constexpr LabelledRow<GroupStats> kStates{
+    {"tcp_connections", kGauge,
+     "Sockets by the kernel's state. time_wait, syn_recv and the fin_wait2 of closed sockets are "
+     "of "
+     "the last dump and no connections that live.",
+     GROUP_LABELS_AND("state"), "sock_diag idiag_state"},
+    kGroupStateNames,
+    [](const GroupStats& g, std::size_t i) { return connections_in(g, kGroupStates[i]); }};
+
+constexpr LabelledRow<GroupStats> kEnds{
+    {"tcp_connection_ends_total", kCounter,
+     "How those of tcp_connections_closed_total ended. orderly: the peer acknowledged our FIN. "
+     "reset: it did not; a reset by either side, or a close with data unread. timeout: it no "
+     "longer "
+     "acknowledged; what was repeated or probed was unanswered at the end, whether the kernel gave "
+     "up or a reset came last. aborted: the kernel disconnected the socket and cleared its "
+     "counters "
+     "first; zero linger, a disconnect, or an MPTCP subflow. unknown: no event came in time, or "
+     "this "
+     "kernel does not tell.",
+     GROUP_LABELS_AND("how"),
+     "sock_diag DESTROY events: remote port, tcpi_bytes_acked, tcpi_retransmits, tcpi_probes"},
+    kConnectionEndNames,
+    [](const GroupStats& g, std::size_t i) { return to_double(g.closed[i]); }};
 
 // Attempts are ours: of what comes in there are none.
-constexpr LabelledRow<GroupStats> kOutboundRows[] = {
-    {{"tcp_connection_failures_total", kCounter,
-      "Attempts to connect that never were established: refused by a "
-      "reset, timed out, given up by us, "
-      "or unknown where the kernel clears the evidence.",
-      GROUP_LABELS_AND("reason"), "sock_diag DESTROY events"},
-     kConnectFailureNames,
-     [](const GroupStats& g, std::size_t i) { return to_double(g.failures[i]); }},
-};
-
-constexpr std::array<std::string_view, 2> kLimits{"receive_window", "send_buffer"};
-constexpr Row<GroupStats> kBusyRows[] = {
-    {{"tcp_busy_seconds_total", kCounter,
-      "Time connections had data outstanding, summed over connections: the denominator of "
-      "tcp_limited_seconds_total; a sender that is rarely busy waits for its application.",
-      GROUP_LABELS, "tcpi_busy_time"},
-     [](const GroupStats& g) { return us_to_seconds(g.busy_us); }},
-};
-constexpr LabelledRow<GroupStats> kLimitedRows[] = {
-    {{"tcp_limited_seconds_total", kCounter,
-      "Part of tcp_busy_seconds_total in which sending had to wait for the peer's receive window "
-      "or "
-      "for our own send buffer: receive_window near busy, the peer's application reads too slowly; "
-      "send_buffer near busy, our buffer is too small for the path; neither, the network is the "
-      "limit.",
-      GROUP_LABELS_AND("by"), "tcpi_rwnd_limited, tcpi_sndbuf_limited"},
-     kLimits,
-     [](const GroupStats& g, std::size_t i) {
-       return us_to_seconds(i == 0 ? g.receive_window_limited_us : g.send_buffer_limited_us);
-     }},
-};
+constexpr LabelledRow<GroupStats> kFailures{
+    {"tcp_connection_failures_total", kCounter,
+     "Attempts to connect that never were established. refused: the peer answered, with a reset. "
+     "unanswered: no TCP segment came back; packets were dropped or rejected by ICMP, nobody has "
+     "the address, or the application closed the attempt first. unknown: a blocking connect, of "
+     "which the kernel clears the evidence.",
+     GROUP_LABELS_AND("reason"), "sock_diag DESTROY events: remote port, tcpi_segs_in"},
+    kConnectFailureNames,
+    [](const GroupStats& g, std::size_t i) { return to_double(g.failures[i]); }};
 
 constexpr HistogramRow<GroupStats> kHistogramRows[] = {
     {{"tcp_rtt_seconds", kHistogram,
-      "Smoothed round-trip time, observed when data was acknowledged since the "
-      "last look, and at close; "
-      "holds the peer's delayed ACKs.",
+      "Smoothed round-trip time of a connection, observed when data was acknowledged: at most once "
+      "in ten seconds, and at its close. The peer's delayed acknowledgements are part of it.",
       GROUP_LABELS, "tcpi_rtt"},
      [](const GroupStats& g) { return g.rtt.sample(); },
      0},
@@ -208,67 +161,80 @@ constexpr HistogramRow<GroupStats> kHistogramRows[] = {
      [](const GroupStats& g) { return g.min_rtt.sample(); },
      NEEDS(min_rtt_us)},
     {{"tcp_delivery_rate_bytes_per_second", kHistogram,
-      "Rate at which the network delivered data, looked at with tcp_rtt_seconds, only where the "
+      "Rate at which the network delivered data, observed with tcp_rtt_seconds, only where the "
       "application had more to send: what the path can carry.",
       GROUP_LABELS, "tcpi_delivery_rate, tcpi_delivery_rate_app_limited"},
      [](const GroupStats& g) { return g.delivery_rate.sample(); },
      NEEDS(delivery_rate)},
 };
 
-constexpr auto kMetrics = descs_of(kGroupCounters, kGroupRows, kLabelledRows, kOutboundRows,
-                                   kBusyRows, kLimitedRows, kHistogramRows);
+constexpr LabelledRow<GroupStats> kLabelledRows[] = {kStates, kEnds, kFailures};
+constexpr auto kMetrics = joined(descs_of(kGroupRows, kAttemptRows, kLabelledRows, kHistogramRows),
+                                 kTcpMetrics, std::array{kRetransmittedSyns});
 
-void add(Sink& sink, const MetricDesc& desc, const Snapshot::Group& g, double value) {
+using Groups = std::span<const Snapshot::Group* const>;
+
+// `further` is the value of one more label, if the desc has one.
+void add(Sink& sink, const MetricDesc& desc, const Snapshot::Group& g, std::string_view further,
+         double value) {
   const GroupLabels& l = g.labels;
-  sink.add(desc, {l.direction, l.port, l.peer, l.cgroup, l.netns}, value);
+  const std::string_view values[] = {l.direction, l.port, l.peer, l.cgroup, l.netns, further};
+  sink.add(desc, std::span(values).first(desc.label_count()), value);
 }
 
-void add_rows(Sink& sink, std::span<const Row<GroupStats>> rows, const Snapshot& s) {
+void add_rows(Sink& sink, std::span<const Row<GroupStats>> rows, Groups groups) {
   for (const auto& row : rows) {
-    for (const Snapshot::Group& g : s.groups) add(sink, row.desc, g, row.value(g.stats));
+    for (const Snapshot::Group* g : groups) add(sink, row.desc, *g, {}, row.value(g->stats));
   }
 }
 
-void add_labelled(Sink& sink, const LabelledRow<GroupStats>& row, const Snapshot::Group& g) {
-  const GroupLabels& l = g.labels;
-  for (std::size_t i = 0; i < row.values.size(); ++i) {
-    sink.add(row.desc, {l.direction, l.port, l.peer, l.cgroup, l.netns, row.values[i]},
-             row.value(g.stats, i));
-  }
-}
-
-void add_rows(Sink& sink, std::span<const LabelledRow<GroupStats>> rows, const Snapshot& s) {
-  for (const auto& row : rows) {
-    for (const Snapshot::Group& g : s.groups) add_labelled(sink, row, g);
-  }
-}
-
-void add_outbound_rows(Sink& sink, const Snapshot& s) {
-  for (const auto& row : kOutboundRows) {
-    for (const Snapshot::Group& g : s.groups) {
-      if (g.labels.direction != to_string(Direction::kInbound)) add_labelled(sink, row, g);
+void add_labelled(Sink& sink, const LabelledRow<GroupStats>& row, Groups groups) {
+  for (const Snapshot::Group* g : groups) {
+    for (std::size_t i = 0; i < row.values.size(); ++i) {
+      add(sink, row.desc, *g, row.values[i], row.value(g->stats, i));
     }
   }
 }
 
-void add_counters(Sink& sink, const Snapshot& s) {
-  for (const GroupCounter& counter : kGroupCounters) {
-    if (counter.needs > s.info_length) continue;
-    for (const Snapshot::Group& g : s.groups) {
-      add(sink, counter.desc, g, to_double(g.stats.*counter.field));
-    }
+void add_counter(Sink& sink, const TcpCounterRow& row, Groups groups) {
+  for (const Snapshot::Group* g : groups) {
+    add(sink, desc_of(row), *g, row.by, to_double(g->stats.*row.total) * row.unit);
   }
 }
 
-void add_histograms(Sink& sink, const Snapshot& s) {
+// Of an attempt too: the sum over all groups is the host's.
+bool counts_attempts(const TcpCounterRow& row) {
+  return row.total == &TcpTotals::retransmitted_segments;
+}
+
+void add_counters(Sink& sink, std::size_t info_length, Groups all, Groups connected) {
+  for (const TcpCounterRow& row : kTcpCounters) {
+    if (row.needs <= info_length) add_counter(sink, row, counts_attempts(row) ? all : connected);
+  }
+  if (info_length < NEEDS(bytes_retransmitted)) return;
+  for (const Snapshot::Group* g : all) {
+    add(sink, kRetransmittedSyns, *g, {}, to_double(g->stats.retransmitted_syns));
+  }
+}
+
+void add_histograms(Sink& sink, std::size_t info_length, Groups groups) {
   for (const auto& row : kHistogramRows) {
-    if (row.needs > s.info_length) continue;
-    for (const Snapshot::Group& g : s.groups) {
-      const GroupLabels& l = g.labels;
+    if (row.needs > info_length) continue;
+    for (const Snapshot::Group* g : groups) {
+      const GroupLabels& l = g->labels;
       sink.add_histogram(row.desc, {l.direction, l.port, l.peer, l.cgroup, l.netns},
-                         row.sample(g.stats));
+                         row.sample(g->stats));
     }
   }
+}
+
+template <typename Predicate>
+std::vector<const Snapshot::Group*> groups_that(const Snapshot& s, const Predicate& holds) {
+  std::vector<const Snapshot::Group*> groups;
+  for (const Snapshot::Group& g : s.groups) {
+    if (holds(g)) groups.push_back(&g);
+  }
+  return groups;
 }
 
 }  // namespace
@@ -276,15 +242,17 @@ void add_histograms(Sink& sink, const Snapshot& s) {
 std::span<const MetricDesc> group_metrics() { return kMetrics; }
 
 void emit_groups(Sink& sink, const Snapshot& s) {
-  add_rows(sink, kLabelledRows, s);
-  add_rows(sink, kGroupRows, s);
-  add_outbound_rows(sink, s);
-  add_counters(sink, s);
-  if (s.info_length >= NEEDS(send_buffer_limited_us)) {
-    add_rows(sink, kBusyRows, s);
-    add_rows(sink, kLimitedRows, s);
-  }
-  add_histograms(sink, s);
+  const auto all = groups_that(s, [](const auto&) { return true; });
+  const auto outbound = groups_that(
+      s, [](const auto& g) { return g.labels.direction != to_string(Direction::kInbound); });
+  const auto connected = groups_that(s, [](const auto& g) { return g.stats.had_connection(); });
+  add_labelled(sink, kStates, all);
+  add_labelled(sink, kFailures, outbound);
+  add_rows(sink, kAttemptRows, all);
+  add_labelled(sink, kEnds, connected);
+  add_rows(sink, kGroupRows, connected);
+  add_counters(sink, s.info_length, all, connected);
+  add_histograms(sink, s.info_length, connected);
 }
 
 }  // namespace tcpvitals

@@ -18,11 +18,24 @@ constexpr Row<Snapshot> kRows[] = {
     {{"tcpvitals_tracked_connections_limit", kGauge, "Connections tracked at most."},
      [](const Snapshot& s) { return to_double(s.config.limits.connections); }},
     {{"tcpvitals_untracked_connections", kGauge,
-      "Connections of the last dump above the limit: each is counted only when it closes."},
+      "Connections of the last dump above the limit: each is counted only when it closes, those of "
+      "the start not at all."},
      [](const Snapshot& s) { return to_double(s.untracked); }},
     {{"tcpvitals_untracked_connections_total", kCounter,
       "Sockets that a dump showed above the limit, each once in each dump."},
      [](const Snapshot& s) { return to_double(s.tracker.untracked); }},
+    {{"tcpvitals_past_sockets", kGauge,
+      "Sockets that are remembered by their cookie alone, so that their past is never counted: "
+      "over "
+      "the limit at the start, or vanished over an hour ago."},
+     [](const Snapshot& s) { return to_double(s.past_sockets); }},
+    {{"tcpvitals_past_sockets_limit", kGauge,
+      "Sockets remembered by their cookie at most, in each network namespace."},
+     [](const Snapshot&) { return to_double(PastSockets::kMaxCookies); }},
+    {{"tcpvitals_past_sockets_dropped_total", kCounter,
+      "Cookies of such sockets that were dropped because there was no room. Above zero, a "
+      "connection is not counted if its ages show that it is older than the last dump."},
+     [](const Snapshot& s) { return to_double(s.tracker.past_dropped); }},
     {{"tcpvitals_tracker_bytes", kGauge, "Memory of the tracker's tables."},
      [](const Snapshot& s) { return to_double(s.tracker_bytes); }},
     {{"tcpvitals_groups", kGauge,
@@ -119,9 +132,14 @@ constexpr Row<Snapshot> kRows[] = {
       "Events that came after their connection was given up as "
       "vanished, and made its counters whole."},
      [](const Snapshot& s) { return to_double(s.tracker.late_events); }},
+    {{"tcpvitals_closes_of_past_total", kCounter,
+      "Connections that ended and are counted nowhere else: established before counting began and "
+      "not tracked since, or vanished over an hour ago. What they did meanwhile is not known."},
+     [](const Snapshot& s) { return to_double(s.tracker.closes_of_past); }},
     {{"tcpvitals_closes_without_counters_total", kCounter,
       "Connections counted as closed whose final counters the kernel had cleared (zero linger, "
-      "disconnect): segments and bytes since their last dump are only in the host's totals."},
+      "disconnect, MPTCP subflows): segments and bytes since their last dump are only in the "
+      "host's totals."},
      [](const Snapshot& s) { return to_double(s.tracker.closes_without_counters); }},
 };
 
@@ -164,8 +182,8 @@ constexpr MetricDesc kUnattributed{
     kGauge,
     "What the host counted since the start less what the groups did: active_opens less attempts "
     "to connect, passive_opens less connections accepted, attempt_fails less "
-    "tcp_connection_failures_total without reason aborted; above zero: lost events, excluded or "
-    "withheld sockets, below: attempts that applications gave up, which the kernel counts nowhere.",
+    "tcp_connection_failures_total. Above zero: lost events, excluded or withheld sockets. Below "
+    "zero: attempts that applications gave up themselves, which the kernel does not count.",
     {"counter", "netns"},
     "/proc/net/snmp TcpActiveOpens TcpPassiveOpens TcpAttemptFails"};
 constexpr MetricDesc kAttributed{

@@ -71,6 +71,7 @@ struct Snapshot {
 
   std::size_t tracked = 0;
   std::size_t untracked = 0;
+  std::size_t past_sockets = 0;  // see PastSockets
   std::size_t tracker_bytes = 0;
   std::size_t peers = 0;  // names
   std::uint64_t groups_overflowed = 0;

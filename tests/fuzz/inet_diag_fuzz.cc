@@ -53,7 +53,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     for (const SocketRow& row : some) {
       tracking.tracker.add_row(row);
       if (events.empty()) continue;
-      tracking.tracker.add_event(events.front());
+      tracking.tracker.add_event(events.front(), Clock::now());
       events = events.subspan(1);
     }
     tracking.end_dump(Clock::now());
@@ -71,7 +71,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   tracking.regroup({.group_by = {.port = false}}, excludes);
   dump(all, all.last(all.size() / 2));
   dump({}, {});
-  for (const SocketRow& row : all) tracking.tracker.add_event(row);
+  for (const SocketRow& row : all) tracking.tracker.add_event(row, Clock::now());
   check(tracking);
   return 0;
 }

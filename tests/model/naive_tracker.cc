@@ -5,7 +5,7 @@
 namespace tcpvitals::testing {
 namespace {
 
-bool established(TcpState state) {
+bool is_open(TcpState state) {
   return std::set{TcpState::kEstablished, TcpState::kFinWait1,  TcpState::kFinWait2,
                   TcpState::kTimeWait,    TcpState::kCloseWait, TcpState::kLastAck,
                   TcpState::kClosing}
@@ -19,7 +19,7 @@ bool peer_closed(TcpState state) {
 
 bool was_established(const Sight& event) {
   return event.shown.info.min_rtt_us != kNoRtt || event.truth.acked_bytes > 0 ||
-         event.truth.received_bytes > 0;
+         event.truth.received_bytes > 0 || event.shown.info.rtt_us != 0;
 }
 
 // SYN and FIN are a byte each of what is acknowledged.
@@ -48,12 +48,9 @@ bool is_excluded(const Excludes& excludes, const Sight& sight) {
 // What a counter came round before anybody looked at it, nobody can know.
 Truth never_seen(const Truth& truth) {
   Truth t;
-  for (auto field : {&Truth::retransmitted_segments, &Truth::data_segments_sent,
-                     &Truth::spurious_retransmissions, &Truth::delivered_segments,
-                     &Truth::ce_marked_segments, &Truth::reordering_events}) {
-    t.*field = truth.*field & ~std::uint64_t{0xffffffff};
+  for (const TruthField& field : kTruthFields) {
+    if (field.bits < 64) t.*field.truth = truth.*field.truth >> field.bits << field.bits;
   }
-  t.retransmission_timeouts = truth.retransmission_timeouts & ~std::uint64_t{0xffff};
   return t;
 }
 
@@ -111,8 +108,8 @@ void NaiveGroups::forget_idle(TimePoint now, Clock::duration idle) {
   for (auto it = named.begin(); it != named.end();) {
     Group& group = *it->second;
     const auto& last = group.stats.last_dump;
-    const bool has_sockets =
-        it->second.use_count() > 1 || last.time_wait > 0 || last.syn_received > 0;
+    const bool has_sockets = it->second.use_count() > 1 || last.time_wait > 0 ||
+                             last.fin_wait2 > 0 || last.syn_received > 0;
     if (has_sockets) {
       group.idle_since = now;
     } else if (group.touched) {
@@ -216,7 +213,12 @@ void NaiveTracker::begin_dump(TimePoint now, bool events_lost) {
   for (const auto& [cookie, c] : known) {
     if (c.vanished && now - c.vanished_at > std::chrono::hours(1)) old.push_back(cookie);
   }
-  for (const std::uint64_t cookie : old) forget(cookie);
+  for (const std::uint64_t cookie : old) {
+    past.insert(cookie);
+    forget(cookie);
+  }
+  if (!started) start = now;
+  dump_began = now;
   dumping = true;
   one_miss_ends = events_lost;
   now_seconds = std::chrono::duration_cast<std::chrono::seconds>(now.time_since_epoch()).count();
@@ -268,7 +270,9 @@ void NaiveTracker::add_row(const Sight& row) {
     ++states;
     const Direction d = direction(row);
     NaiveGroups::Group& group = *world.groups.find_or_add(key(row, d));
-    ++(row.shown.time_wait ? group.running.time_wait : group.running.syn_received);
+    const bool fin_wait2 = row.shown.state == TcpState::kFinWait2;
+    if (!row.shown.time_wait) ++group.running.syn_received;
+    if (row.shown.time_wait) ++(fin_wait2 ? group.running.fin_wait2 : group.running.time_wait);
     if (d == Direction::kOutbound) use_port(group, row);
     return;
   }
@@ -299,6 +303,7 @@ void NaiveTracker::add_row(const Sight& row) {
     if (world.connections() >= world.max_connections) {
       ++dump_untracked;
       ++stats.untracked;
+      if (!started || is_excluded(excluded_before, row)) past.insert(cookie);
       return;
     }
     begin(row);
@@ -340,17 +345,21 @@ void NaiveTracker::begin(const Sight& row) {
   c.outbound = d == Direction::kOutbound;
   c.group = world.groups.find_or_add(key(row, d));
   c.grouped_anew = true;
-  if (started && !is_excluded(excluded_before, row)) {
+  if (started && !is_excluded(excluded_before, row) &&
+      !is_past(row, dump_began + std::chrono::seconds(10))) {
     c.first_seen = now_seconds;
     ++(c.outbound ? stats.attempts : stats.accepted);
+    ++c.group->stats.syns_sent;
     c.seen.shown.state = row.shown.state;
-    c.seen.truth = never_seen(row.truth);
+    c.seen.truth = c.counted = never_seen(row.truth);
   } else {
+    past.erase(row.shown.cookie);
     c.seen = row;
+    c.counted = row.truth;
     const bool fin = peer_closed(row.shown.state) && row.truth.received_bytes > 0;
-    c.received_payload = row.truth.received_bytes - (fin ? 1 : 0);
+    c.counted.received_bytes -= fin ? 1 : 0;
     c.acked_at_rtt = row.truth.acked_bytes;
-    if (established(row.shown.state)) {
+    if (is_open(row.shown.state)) {
       c.opened = true;
       ++c.group->stats.at_start;
     }
@@ -364,15 +373,20 @@ void NaiveTracker::look(Connection& c, const Sight& row) {
   c.missed = false;
   const TcpState state = row.shown.state;
   if (state != c.seen.shown.state) c.close_wait_since.reset();
-  const bool was_open = c.opened;
-  if (!c.opened && established(state)) {
+  if (!c.opened && is_open(state)) {
     c.opened = true;
     ++group.stats.opened;
   }
   // The last byte of an open connection counts only if it was there at the look before.
   const std::uint64_t received = row.truth.received_bytes;
   const bool may_be_fin = peer_closed(state) || received != c.seen.truth.received_bytes;
-  count(c, row, received - (may_be_fin && received > 0 ? 1 : 0), was_open);
+  count(c, row, received - (may_be_fin && received > 0 ? 1 : 0));
+  const std::int64_t interval = dump_began.time_since_epoch() / std::chrono::seconds(10);
+  const bool done = c.rtt_observed && (interval - c.observed_in) % 256 == 0;
+  if (has_news(c, row) && !done) {
+    c.observed_in = interval;
+    observe(c, row);
+  }
 
   group.running.send_queue_bytes += row.shown.send_queue;
   group.running.receive_queue_bytes += row.shown.receive_queue;
@@ -386,38 +400,36 @@ void NaiveTracker::look(Connection& c, const Sight& row) {
   if (std::chrono::seconds(age) >= world.close_wait_threshold) ++group.running.close_wait_old;
 }
 
-void NaiveTracker::count(Connection& c, const Sight& now, std::uint64_t payload, bool was_open) {
+// Two bytes: one may be a SYN or a FIN.
+bool NaiveTracker::has_news(const Connection& c, const Sight& now) {
+  return now.truth.acked_bytes - c.acked_at_rtt >= 2 && now.shown.info.rtt_us != 0;
+}
+
+void NaiveTracker::count(Connection& c, const Sight& now, std::uint64_t payload) {
   GroupStats& g = c.group->stats;
-  const Truth& before = c.seen.truth;
-  const Truth& t = now.truth;
-  const std::uint64_t repeated = t.retransmitted_segments - before.retransmitted_segments;
-  stats.retransmitted_segments += repeated;
-  if (!was_open && t.retransmitted_bytes == 0) g.retransmitted_syns += repeated;
-  g.sent_bytes += rise(before.sent_bytes, t.sent_bytes);
-  g.retransmitted_bytes += rise(before.retransmitted_bytes, t.retransmitted_bytes);
-  g.received_bytes += rise(c.received_payload, payload);
-  g.busy_us += rise(before.busy_us, t.busy_us);
-  g.receive_window_limited_us +=
-      rise(before.receive_window_limited_us, t.receive_window_limited_us);
-  g.send_buffer_limited_us += rise(before.send_buffer_limited_us, t.send_buffer_limited_us);
-  g.retransmitted_segments += repeated;
-  g.data_segments_sent += t.data_segments_sent - before.data_segments_sent;
-  g.spurious_retransmissions += t.spurious_retransmissions - before.spurious_retransmissions;
-  g.delivered_segments += t.delivered_segments - before.delivered_segments;
-  g.ce_marked_segments += t.ce_marked_segments - before.ce_marked_segments;
-  g.reordering_events += t.reordering_events - before.reordering_events;
-  g.retransmission_timeouts += t.retransmission_timeouts - before.retransmission_timeouts;
-  c.received_payload = payload;
-  c.seen = now;
-  if (t.acked_bytes - c.acked_at_rtt >= 2 && now.shown.info.rtt_us != 0) {
-    observe(c, now);
-    c.acked_at_rtt = t.acked_bytes;
+  Truth t = now.truth;
+  t.received_bytes = payload;
+  const std::uint64_t repeats = t.retransmitted_segments - c.counted.retransmitted_segments;
+  const std::uint64_t bytes = rise(c.counted.retransmitted_bytes, t.retransmitted_bytes);
+  std::uint64_t data = t.data_segments_sent - c.counted.data_segments_sent;
+  if (data > 0 && rise(c.counted.sent_bytes, t.sent_bytes) > bytes) --data;  // one at least was new
+  const std::uint64_t syns = bytes == 0 ? repeats : rise(data, repeats);
+  stats.retransmitted_segments += repeats;
+  g.retransmitted_syns += syns;
+  g.syns_sent += syns;
+  for (const TruthField& field : kTruthFields) {
+    std::uint64_t& counted = c.counted.*field.truth;
+    if (t.*field.truth <= counted) continue;  // an estimate was taken back
+    g.*field.total += t.*field.truth - counted;
+    counted = t.*field.truth;
   }
+  c.seen = now;
 }
 
 void NaiveTracker::observe(Connection& c, const Sight& now) {
   const TcpInfo& info = now.shown.info;
   c.rtt_observed = true;
+  c.acked_at_rtt = now.truth.acked_bytes;
   c.group->stats.rtt.observe(info.rtt_us);
   const bool application_had_no_more = info.delivery_rate_flags % 2 == 1;
   if (!application_had_no_more && info.delivery_rate > 0 && !fin_acknowledged(now, c.outbound)) {
@@ -425,11 +437,11 @@ void NaiveTracker::observe(Connection& c, const Sight& now) {
   }
 }
 
-void NaiveTracker::count_final(Connection& c, const Sight& event, bool was_open) {
+void NaiveTracker::count_final(Connection& c, const Sight& event) {
   const bool got_fin = peer_closed(c.seen.shown.state) || fin_acknowledged(event, c.outbound);
   const std::uint64_t received = event.truth.received_bytes;
-  count(c, event, received - (got_fin && received > 0 ? 1 : 0), was_open);
-  if (!c.rtt_observed && event.shown.info.rtt_us != 0) observe(c, event);
+  count(c, event, received - (got_fin && received > 0 ? 1 : 0));
+  if (event.shown.info.rtt_us != 0 && (!c.rtt_observed || has_news(c, event))) observe(c, event);
   if (event.shown.info.min_rtt_us != kNoRtt) {
     c.group->stats.min_rtt.observe(event.shown.info.min_rtt_us);
   }
@@ -437,20 +449,14 @@ void NaiveTracker::count_final(Connection& c, const Sight& event, bool was_open)
 
 void NaiveTracker::fail(NaiveGroups::Group& group, ConnectFailure reason) {
   ++group.stats.failures[static_cast<std::size_t>(reason)];
-  if (reason != ConnectFailure::kAborted) ++stats.failed;
+  ++stats.failed;
 }
 
 namespace {
 
 ConnectFailure failure_by(const Sight& event) {
-  if (event.shown.info.segs_in > 0) return ConnectFailure::kRefused;
-  return event.truth.retransmitted_segments > 0 ? ConnectFailure::kTimeout
-                                                : ConnectFailure::kAborted;
-}
-
-ConnectFailure failure_without_counters(const Sight& last) {
-  return last.truth.retransmitted_segments > 0 ? ConnectFailure::kTimeout
-                                               : ConnectFailure::kUnknown;
+  if (event.shown.remote_port == 0) return ConnectFailure::kUnknown;
+  return event.shown.info.segs_in > 0 ? ConnectFailure::kRefused : ConnectFailure::kUnanswered;
 }
 
 std::size_t end_by(const Sight& event, bool outbound) {
@@ -459,7 +465,7 @@ std::size_t end_by(const Sight& event, bool outbound) {
     end = ConnectionEnd::kAborted;
   } else if (fin_acknowledged(event, outbound)) {
     end = ConnectionEnd::kOrderly;
-  } else if (event.shown.info.retransmits > 1 || event.shown.info.probes > 1) {
+  } else if (event.shown.info.retransmits > 0 || event.shown.info.probes > 0) {
     end = ConnectionEnd::kTimeout;
   }
   return static_cast<std::size_t>(end);
@@ -468,34 +474,44 @@ std::size_t end_by(const Sight& event, bool outbound) {
 }  // namespace
 
 void NaiveTracker::end_reused(Connection& c) {
-  if (!c.opened) fail(*c.group, failure_without_counters(c.seen));
+  if (!c.opened) fail(*c.group, ConnectFailure::kUnknown);
   if (c.opened && !c.vanished) {
     ++stats.closes_without_counters;
     ++c.group->stats.closed[static_cast<std::size_t>(ConnectionEnd::kAborted)];
   }
 }
 
-void NaiveTracker::add_event(const Sight& event) {
+// The kernel's ages are in ticks; what was cleared or never was established has none.
+bool NaiveTracker::is_past(const Sight& sight, TimePoint now) const {
+  if (past.count(sight.shown.cookie) > 0) return true;
+  if (sight.shown.remote_port == 0 || !was_established(sight)) return false;
+  const TcpInfo& info = sight.shown.info;
+  const std::uint64_t age = std::max<std::uint64_t>(
+      {info.last_data_sent_ms, info.last_data_received_ms, sight.truth.busy_us / 1000});
+  return start - (now - std::chrono::milliseconds(age)) > std::chrono::milliseconds(20);
+}
+
+void NaiveTracker::add_event(const Sight& event, TimePoint now) {
   if (dumping) destroyed.insert(event.shown.cookie);
   const auto found = known.find(event.shown.cookie);
   if (found != known.end()) {
     ++stats.events;
-    finish_known(found->second, event);
+    finish_known(found->second, event, now);
     return;
   }
   const bool nobodys = event.shown.remote_port == 0 && event.remote.is_any();
   if (!started || nobodys || left_out(event)) return;
   ++stats.events;
-  finish_unknown(event);
+  finish_unknown(event, now);
 }
 
-void NaiveTracker::finish_known(Connection& c, const Sight& event) {
+void NaiveTracker::finish_known(Connection& c, const Sight& event, TimePoint now) {
   const bool cleared = event.shown.remote_port == 0;
   if (!cleared && c.seen.life != event.life) {
     ++reused;
     end_reused(c);
     forget(event.shown.cookie);
-    if (!left_out(event)) finish_unknown(event);
+    if (!left_out(event)) finish_unknown(event, now);
     return;
   }
   GroupStats& g = c.group->stats;
@@ -504,17 +520,22 @@ void NaiveTracker::finish_known(Connection& c, const Sight& event) {
     c.opened = true;
     ++g.opened;
   }
-  if (!c.opened) fail(*c.group, cleared ? failure_without_counters(c.seen) : failure_by(event));
+  if (!c.opened) fail(*c.group, failure_by(event));
   if (c.opened && cleared) ++stats.closes_without_counters;
-  if (!cleared) count_final(c, event, was_open);
+  if (!cleared) count_final(c, event);
   if (c.vanished) ++stats.late_events;
   const bool counted = c.vanished && was_open;
   if (c.opened && !counted) ++g.closed[end_by(event, c.outbound)];
   forget(event.shown.cookie);
 }
 
-// Born and died between two dumps.
-void NaiveTracker::finish_unknown(const Sight& event) {
+// Born and died between two dumps, or never ours.
+void NaiveTracker::finish_unknown(const Sight& event, TimePoint now) {
+  if (is_past(event, now)) {
+    past.erase(event.shown.cookie);
+    ++stats.closes_of_past;
+    return;
+  }
   const bool cleared = event.shown.remote_port == 0;
   Connection c;
   const Direction d = direction(event);
@@ -522,19 +543,14 @@ void NaiveTracker::finish_unknown(const Sight& event) {
   c.group = world.groups.find_or_add(key(event, d));
   GroupStats& g = c.group->stats;
   ++(c.outbound ? stats.attempts : stats.accepted);
-  c.seen.truth = never_seen(event.truth);
-  if (c.outbound && !was_established(event)) {
-    fail(*c.group, cleared ? ConnectFailure::kUnknown : failure_by(event));
-    count(c, event, event.truth.received_bytes, false);
-    return;
-  }
+  ++g.syns_sent;
+  c.counted = never_seen(event.truth);
+  c.seen.shown.state = TcpState::kClose;
+  if (!cleared) count_final(c, event);
+  if (c.outbound && !was_established(event)) return fail(*c.group, failure_by(event));
   ++g.opened;
   ++g.closed[end_by(event, c.outbound)];
-  if (cleared) {
-    ++stats.closes_without_counters;
-  } else {
-    count_final(c, event, false);
-  }
+  if (cleared) ++stats.closes_without_counters;
 }
 
 }  // namespace tcpvitals::testing

@@ -21,20 +21,24 @@ namespace tcpvitals::testing {
 // The counters of one connection as they truly are. The kernel shows the low 32 bits of most, and
 // 16 of one.
 struct Truth {
-  std::uint64_t sent_bytes = 0;
-  std::uint64_t retransmitted_bytes = 0;
-  std::uint64_t received_bytes = 0;  // the peer's FIN is one of them
-  std::uint64_t acked_bytes = 0;     // our SYN and FIN are two of them
-  std::uint64_t busy_us = 0;
-  std::uint64_t receive_window_limited_us = 0;
-  std::uint64_t send_buffer_limited_us = 0;
-  std::uint64_t retransmitted_segments = 0;
-  std::uint64_t data_segments_sent = 0;
-  std::uint64_t spurious_retransmissions = 0;
-  std::uint64_t delivered_segments = 0;
-  std::uint64_t ce_marked_segments = 0;
-  std::uint64_t reordering_events = 0;
-  std::uint64_t retransmission_timeouts = 0;
+#define X(member, kernel, total, ...) std::uint64_t total = 0;
+  TCPVITALS_TCP_COUNTERS(X, )
+#undef X
+  std::uint64_t acked_bytes =
+      0;  // our SYN and FIN are two of them; of received_bytes the peer's FIN
+};
+
+struct TruthField {
+  std::string_view name;
+  std::uint64_t Truth::*truth;
+  std::uint64_t TcpTotals::*total;
+  unsigned bits;  // that the kernel shows
+};
+inline constexpr TruthField kTruthFields[] = {
+#define X(member, kernel, total, ...) \
+  {#total, &Truth::total, &TcpTotals::total, 8 * sizeof(TcpInfo::member)},
+    TCPVITALS_TCP_COUNTERS(X, )
+#undef X
 };
 
 // One row or event, and what it stands for.
@@ -106,7 +110,7 @@ class NaiveTracker {
   void abandon_dump();
   void regroup(Excludes before, Excludes now);
   void kernel_excludes() { excluded_now = {}; }
-  void add_event(const Sight& event);
+  void add_event(const Sight& event, TimePoint now);
 
   struct Connection {
     Sight seen;
@@ -118,8 +122,9 @@ class NaiveTracker {
     bool vanished = false;
     bool grouped_anew = false;  // since the last regroup()
     TimePoint vanished_at{};
-    std::uint64_t received_payload = 0;  // that was counted
+    Truth counted;  // of received_bytes: the payload
     std::uint64_t acked_at_rtt = 0;
+    std::int64_t observed_in = 0;            // interval
     std::optional<std::int64_t> first_seen;  // seconds; none: of the baseline
     std::optional<std::int64_t> close_wait_since;
   };
@@ -132,6 +137,7 @@ class NaiveTracker {
   const NetnsId netns;
   std::set<std::uint16_t> listening;  // ports, on every address
   std::map<std::uint64_t, Connection> known;
+  std::set<std::uint64_t> past;  // not known, and not new
   bool started = false;
   TrackerStats stats;
   std::array<std::uint32_t, kTcpStates> host_states{};
@@ -150,19 +156,23 @@ class NaiveTracker {
 
   void begin(const Sight& row);
   void look(Connection& c, const Sight& row);
-  void count(Connection& c, const Sight& now, std::uint64_t payload, bool was_open);
-  void count_final(Connection& c, const Sight& event, bool was_open);
+  static bool has_news(const Connection& c, const Sight& now);
+  void count(Connection& c, const Sight& now, std::uint64_t payload);
+  void count_final(Connection& c, const Sight& event);
   void observe(Connection& c, const Sight& now);
   void use_port(NaiveGroups::Group& group, const Sight& row);
   void end_reused(Connection& c);
-  void finish_known(Connection& c, const Sight& event);
-  void finish_unknown(const Sight& event);
+  void finish_known(Connection& c, const Sight& event, TimePoint now);
+  void finish_unknown(const Sight& event, TimePoint now);
+  bool is_past(const Sight& sight, TimePoint now) const;
   void fail(NaiveGroups::Group& group, ConnectFailure reason);
   void forget(std::uint64_t cookie);
   bool left_out(const Sight& event) const;
 
   bool dumping = false;
   bool one_miss_ends = false;
+  TimePoint dump_began{};
+  TimePoint start{};
   std::int64_t now_seconds = 0;
   std::set<std::uint64_t> seen;       // in the running dump
   std::set<std::uint64_t> destroyed;  // likewise

@@ -20,26 +20,20 @@ using namespace tcpvitals::testing;
 namespace {
 
 struct Total {
-  const char* name;
+  std::string_view name;
   std::uint64_t GroupStats::*field;
 };
-constexpr Total kTotals[] = {
-    {"opened", &GroupStats::opened},
-    {"data_segments_sent", &GroupStats::data_segments_sent},
-    {"retransmitted_segments", &GroupStats::retransmitted_segments},
-    {"retransmitted_syns", &GroupStats::retransmitted_syns},
-    {"spurious_retransmissions", &GroupStats::spurious_retransmissions},
-    {"retransmission_timeouts", &GroupStats::retransmission_timeouts},
-    {"delivered_segments", &GroupStats::delivered_segments},
-    {"ce_marked_segments", &GroupStats::ce_marked_segments},
-    {"reordering_events", &GroupStats::reordering_events},
-    {"sent_bytes", &GroupStats::sent_bytes},
-    {"retransmitted_bytes", &GroupStats::retransmitted_bytes},
-    {"received_bytes", &GroupStats::received_bytes},
-    {"busy_us", &GroupStats::busy_us},
-    {"receive_window_limited_us", &GroupStats::receive_window_limited_us},
-    {"send_buffer_limited_us", &GroupStats::send_buffer_limited_us},
-};
+
+const std::vector<Total>& totals() {
+  static const std::vector<Total> all = [] {
+    std::vector<Total> t{{"opened", &GroupStats::opened},
+                         {"syns_sent", &GroupStats::syns_sent},
+                         {"retransmitted_syns", &GroupStats::retransmitted_syns}};
+    for (const TruthField& field : kTruthFields) t.push_back({field.name, field.total});
+    return t;
+  }();
+  return all;
+}
 
 struct TrackerTotal {
   const char* name;
@@ -53,6 +47,7 @@ constexpr TrackerTotal kTrackerTotals[] = {
     {"untracked", &TrackerStats::untracked},
     {"events", &TrackerStats::events},
     {"closes_without_counters", &TrackerStats::closes_without_counters},
+    {"closes_of_past", &TrackerStats::closes_of_past},
     {"vanished", &TrackerStats::vanished},
     {"late_events", &TrackerStats::late_events},
 };
@@ -78,6 +73,8 @@ struct Socket {
   bool outbound = false;
   bool fin_acked = false;
   bool never_measures = false;  // a round trip
+  TimePoint sent{};             // data last, or established
+  TimePoint received{};
 };
 
 constexpr std::uint16_t kListened[] = {443, 80, 8080, 41000};
@@ -245,7 +242,7 @@ class Simulation {
     } else {
       s.sight.shown.state = one_in(20) ? TcpState::kSynReceived : TcpState::kEstablished;
       if (one_in(10)) s.sight.truth.retransmitted_segments = 1 + below(3);  // its SYN-ACKs
-      if (s.sight.shown.state == TcpState::kEstablished) measure(s);
+      if (s.sight.shown.state == TcpState::kEstablished) establish(s);
     }
     return s;
   }
@@ -255,6 +252,23 @@ class Simulation {
     space.sockets.emplace(cookie, make_socket(cookie));
     const auto where = static_cast<std::ptrdiff_t>(below(space.walk.size() + 1));
     space.walk.insert(space.walk.begin() + where, cookie);
+  }
+
+  void establish(Socket& s) {
+    s.sight.shown.state = TcpState::kEstablished;
+    s.sent = s.received = now_;
+    measure(s);
+  }
+
+  // What the kernel says of its age. Of one that is not established it says anything.
+  void stamp(const Socket& s, TcpInfo& info) {
+    const auto since = [&](TimePoint t) {
+      return static_cast<std::uint32_t>((now_ - t) / std::chrono::milliseconds(1));
+    };
+    const bool established = s.sent != TimePoint{};
+    info.last_data_sent_ms = established ? since(s.sent) : static_cast<std::uint32_t>(random_());
+    info.last_data_received_ms =
+        established ? since(s.received) : static_cast<std::uint32_t>(random_());
   }
 
   void measure(Socket& s) {
@@ -295,10 +309,9 @@ class Simulation {
       t.retransmitted_segments += 1;
       t.retransmission_timeouts += 1;
     } else if (one_in(2)) {
-      s.sight.shown.state = TcpState::kEstablished;
       s.sight.shown.info.segs_in = 1;
       if (s.outbound) t.acked_bytes = 1;
-      measure(s);
+      establish(s);
     }
   }
 
@@ -307,6 +320,7 @@ class Simulation {
     if (one_in(3)) {
       const std::uint64_t segments = 1 + below(20);
       const std::uint64_t bytes = segments * (1 + below(1448));
+      s.sent = now_;
       t.data_segments_sent += segments;
       t.sent_bytes += bytes;
       if (!one_in(4)) {
@@ -324,13 +338,17 @@ class Simulation {
       t.data_segments_sent += segments;
       t.sent_bytes += segments * 500;
       t.retransmitted_bytes += segments * 500;
-      t.retransmission_timeouts += below(2);
-      t.spurious_retransmissions += below(2);
-      t.reordering_events += below(2);
-      t.ce_marked_segments += below(2);
     }
     if (one_in(3) && s.sight.shown.state == TcpState::kEstablished) {
       t.received_bytes += below(3) == 0 ? 1 : below(5000);
+      s.received = now_;
+    }
+    // Whatever else the kernel counts.
+    for (const TruthField& field : kTruthFields) {
+      if (field.bits < 64 && field.total != &TcpTotals::data_segments_sent &&
+          field.total != &TcpTotals::retransmitted_segments && one_in(20)) {
+        t.*field.truth += below(3);
+      }
     }
     // An estimate of the kernel's that it takes back.
     if (one_in(50)) t.busy_us -= std::min<std::uint64_t>(t.busy_us, 3);
@@ -348,8 +366,7 @@ class Simulation {
     };
     Truth& t = s.sight.truth;
     if (s.never_measures || !may_rise(seen.data_segments_sent, t.data_segments_sent, 32)) return;
-    if (!may_rise(seen.retransmission_timeouts, t.retransmission_timeouts, 16)) return;
-    switch (below(4)) {
+    switch (below(3)) {
       case 0: {
         const std::uint64_t segments = jump(32);
         t.data_segments_sent += segments;
@@ -365,13 +382,15 @@ class Simulation {
         t.retransmitted_bytes += segments;
         break;
       }
-      case 2:
-        t.retransmission_timeouts += jump(16);
-        break;
       default:
-        for (auto field : {&Truth::delivered_segments, &Truth::spurious_retransmissions,
-                           &Truth::ce_marked_segments, &Truth::reordering_events}) {
-          if (may_rise(seen.*field, t.*field, 32)) t.*field += jump(32);
+        for (const TruthField& field : kTruthFields) {
+          if (field.bits == 64 || field.total == &TcpTotals::data_segments_sent ||
+              field.total == &TcpTotals::retransmitted_segments) {
+            continue;
+          }
+          if (may_rise(seen.*field.truth, t.*field.truth, field.bits)) {
+            t.*field.truth += jump(field.bits);
+          }
         }
     }
     measure(s);
@@ -452,6 +471,7 @@ class Simulation {
     }
     Sight event = s.sight;
     event.shown.state = TcpState::kClose;
+    stamp(s, event.shown.info);
     if (cleared) {
       event.shown.remote_port = 0;
       event.truth = {};
@@ -481,7 +501,7 @@ class Simulation {
   }
 
   static bool shows_less(const NaiveTracker::Connection& c) {
-    return c.seen.truth.sent_bytes > 0 || c.received_payload > 0 ||
+    return c.seen.truth.sent_bytes > 0 || c.counted.received_bytes > 0 ||
            (c.seen.truth.retransmitted_segments & 0xffffffff) > 0;
   }
 
@@ -515,7 +535,7 @@ class Simulation {
   // The one thing that tells such a life from the one before.
   void send_more_in_fewer_segments(Socket& s, const Truth& before) {
     if ((before.data_segments_sent & 0xffffffff) < 2 || before.retransmitted_segments > 0) return;
-    s.sight.shown.state = TcpState::kEstablished;
+    establish(s);
     s.sight.truth.data_segments_sent = 1;
     s.sight.truth.sent_bytes = before.sent_bytes + 1 + below(1000);
     s.sight.truth.received_bytes = before.received_bytes;
@@ -570,8 +590,8 @@ class Simulation {
     space.events.erase(due);
     if (filtered(event)) return false;
     const Bytes bytes = message(encode(event));
-    space.tracker->add_event(first_row(bytes));
-    space.naive.add_event(event);
+    space.tracker->add_event(first_row(bytes), now_);
+    space.naive.add_event(event, now_);
     return true;
   }
 
@@ -588,8 +608,8 @@ class Simulation {
                    .info = {.min_rtt_us = kNoRtt}};
     event.local = event.remote = *parse_ip_address(event.shown.remote);
     const Bytes bytes = message(event.shown);
-    space.tracker->add_event(first_row(bytes));
-    space.naive.add_event(event);
+    space.tracker->add_event(first_row(bytes), now_);
+    space.naive.add_event(event, now_);
     return true;
   }
 
@@ -598,21 +618,10 @@ class Simulation {
     FakeSocket shown = sight.shown;
     const Truth& t = sight.truth;
     TcpInfo& info = shown.info;
-    const auto low = [](std::uint64_t v) { return static_cast<std::uint32_t>(v); };
-    info.bytes_sent = t.sent_bytes;
-    info.bytes_retransmitted = t.retransmitted_bytes;
-    info.bytes_received = t.received_bytes;
+#define X(member, kernel, total, ...) info.member = static_cast<decltype(info.member)>(t.total);
+    TCPVITALS_TCP_COUNTERS(X, )
+#undef X
     info.bytes_acked = t.acked_bytes;
-    info.busy_us = t.busy_us;
-    info.receive_window_limited_us = t.receive_window_limited_us;
-    info.send_buffer_limited_us = t.send_buffer_limited_us;
-    info.total_retrans = low(t.retransmitted_segments);
-    info.data_segs_out = low(t.data_segments_sent);
-    info.dsack_dups = low(t.spurious_retransmissions);
-    info.delivered = low(t.delivered_segments);
-    info.delivered_ce = low(t.ce_marked_segments);
-    info.reordering_seen = low(t.reordering_events);
-    info.total_rto = static_cast<std::uint16_t>(t.retransmission_timeouts);
     return shown;
   }
 
@@ -678,6 +687,7 @@ class Simulation {
       const auto found = space.sockets.find(cookie);
       if (found == space.sockets.end() || one_in(40)) continue;
       Sight row = found->second.sight;
+      stamp(found->second, row.shown.info);
       // The FIN is counted, but the state was read before.
       if (row.shown.state == TcpState::kCloseWait && one_in(5)) {
         const auto known = space.naive.known.find(cookie);
@@ -855,10 +865,11 @@ class Simulation {
 
   void check_group(const std::string& name, const GroupStats& g, NaiveGroups::Group& model) {
     const GroupStats& wanted = model.stats;
-    for (const Total& total : kTotals) {
-      expect(name + total.name, g.*total.field, wanted.*total.field);
+    for (const Total& total : totals()) {
+      const std::string what = name + std::string(total.name);
+      expect(what, g.*total.field, wanted.*total.field);
       if (g.*total.field < model.checked.*total.field) {
-        fail(name + total.name + " fell: it", static_cast<double>(g.*total.field),
+        fail(what + " fell: it", static_cast<double>(g.*total.field),
              static_cast<double>(model.checked.*total.field));
       }
     }
@@ -877,6 +888,7 @@ class Simulation {
     expect(name + "at_start", g.at_start, wanted.at_start);
     const auto& last = g.last_dump;
     const auto& last_wanted = wanted.last_dump;
+    expect(name + "fin_wait2", last.fin_wait2, last_wanted.fin_wait2);
     expect(name + "time_wait", last.time_wait, last_wanted.time_wait);
     expect(name + "syn_received", last.syn_received, last_wanted.syn_received);
     expect(name + "close_wait_oldest", last.close_wait_oldest, last_wanted.close_wait_oldest);
@@ -951,6 +963,7 @@ class Simulation {
         {"torn rows", torn_},
         {"sockets used again", reused_},
         {"closed without counters", gone_.closes_without_counters},
+        {"not new", gone_.closes_of_past},
         {"over the limit", gone_.untracked},
         {"reconfigurations", reconfigurations_},
         {"moved", moved_},

@@ -24,39 +24,40 @@ struct Tracking {
     shared.close_wait_threshold = config.close_wait_threshold;
   }
 
-  void listen(const std::vector<FakeSocket>& sockets, TimePoint now) {
+  void listen(const std::vector<FakeSocket>& sockets, TimePoint when) {
     listeners.begin();
     for (const FakeSocket& s : sockets) {
       const Bytes bytes = message(s);
       listeners.add(first_row(bytes));
     }
-    listeners.commit(now);
+    listeners.commit(when);
   }
-  void begin_dump(TimePoint now, bool events_lost = false) {
+  void begin_dump(TimePoint when, bool events_lost = false) {
     shared.begin_dump();
-    tracker.begin_dump(now, events_lost);
+    tracker.begin_dump(when, events_lost);
   }
   void row(const FakeSocket& s) {
     const Bytes bytes = message(s);
     tracker.add_row(first_row(bytes));
   }
-  void end_dump(TimePoint now) {
-    tracker.end_dump(now);
+  void end_dump(TimePoint when) {
+    tracker.end_dump(when);
     shared.end_dump();
   }
-  void event(FakeSocket s) {
-    s.state = TcpState::kClose;
-    const Bytes bytes = message(s);
-    tracker.add_event(first_row(bytes));
+  void event(const FakeSocket& s) {
+    FakeSocket closed = s;
+    closed.state = TcpState::kClose;
+    const Bytes bytes = message(closed);
+    tracker.add_event(first_row(bytes), now);
   }
 
   // As the sampler does; the limits stay.
   void regroup(const ConnectionsConfig& config, const Excludes& before = {}) {
-    auto now = std::make_unique<Grouping>(config.grouping(grouping->ephemeral));
-    groups.rekey([&](const GroupKey& key) { return now->translate(*grouping, key); });
-    classifier.set_grouping(*now);
+    auto next = std::make_unique<Grouping>(config.grouping(grouping->ephemeral));
+    groups.rekey([&](const GroupKey& key) { return next->translate(*grouping, key); });
+    classifier.set_grouping(*next);
     tracker.regroup(before, config.excludes);
-    grouping = std::move(now);
+    grouping = std::move(next);
   }
 
   const GroupStats& group(Direction direction, PortLabel port,
@@ -78,12 +79,15 @@ struct Tracking {
     return nullptr;
   }
 
-  ListenerTable listeners;
+  // 8 KiB: not on a test's stack.
+  const std::unique_ptr<ListenerTable> listener_table = std::make_unique<ListenerTable>();
+  ListenerTable& listeners = *listener_table;
   std::unique_ptr<const Grouping> grouping;
   Classifier classifier{listeners, *grouping};
   GroupTable groups;
   TrackerShared shared{groups};
   Tracker tracker{shared, classifier};
+  TimePoint now = Clock::now();
 };
 
 // With a listener on port 443, and its own time.
@@ -106,8 +110,6 @@ struct Host : Tracking {
   }
   const GroupStats& inbound() { return group(Direction::kInbound, 443); }
   const GroupStats& outbound() { return group(Direction::kOutbound, 5432); }
-
-  TimePoint now = Clock::now();
 };
 
 inline FakeSocket client(std::uint64_t cookie) {

@@ -10,123 +10,99 @@ using namespace tcpvitals;
 
 namespace {
 
-TcpInfo established() {
-  TcpInfo info{};
-  info.state = TCP_ESTABLISHED;
-  info.rtt_us = 300;
-  info.min_rtt_us = 100;
-  return info;
+TcpInfoSample established() {
+  TcpInfoSample sample{.info = {}, .length = sizeof(TcpInfo)};
+  sample.info.state = TCP_ESTABLISHED;
+  sample.info.rtt_us = 300;
+  sample.info.min_rtt_us = 100;
+  return sample;
 }
 
 std::uint64_t count(const RttHistogram& h) {
   return std::accumulate(h.counts.begin(), h.counts.end(), std::uint64_t{0});
 }
 
+constexpr TimePoint kNow{std::chrono::seconds(1'000'000)};
+
 }  // namespace
 
-TEST_CASE("totals move by the difference to the value last seen, across a wrap too") {
+TEST_CASE("vitals keep the round trips last read, and what was repeated without data") {
   TcpTotals totals;
   ConnectionVitals vitals;
-  TcpInfo info = established();
-  info.bytes_sent = 10;
-  info.data_segs_out = 0xffffffff;
-  info.total_retrans = 7;
-  info.total_rto = 0xffff;
-  vitals.update(info, totals);
-  info.bytes_sent = 15;
-  info.data_segs_out = 4;
-  info.total_retrans = 9;
-  info.total_rto = 1;
-  vitals.update(info, totals);
-  vitals.update(info, totals);
-  CHECK(totals.sent_bytes == 15);
-  CHECK(totals.data_segments_sent == 0x100000004);
-  CHECK(totals.retransmitted_segments == 9);
-  CHECK(totals.retransmission_timeouts == 0x10001);
+  TcpInfoSample sample = established();
+  sample.info.data_segs_out = 10;
+  sample.info.total_retrans = 3;  // SYN-ACKs
+  vitals.update(sample, kNow, totals);
+  CHECK(vitals.rtt_us == 300);
+  CHECK(vitals.min_rtt_us == 100);
+  CHECK(vitals.retransmitted_syns == 3);
+  CHECK(vitals.retransmit_ratio() == 0);
+  sample.info.total_retrans = 5;
+  sample.info.bytes_sent = 1000;
+  sample.info.bytes_retransmitted = 200;
+  sample.info.rtt_us = 400;
+  vitals.finish(sample, totals);
+  CHECK(vitals.rtt_us == 400);
+  CHECK(vitals.retransmit_ratio() == 0.2);
+  CHECK(totals.retransmitted_segments == 5);
+  CHECK(totals.retransmitted_syns == 3);
+  CHECK(count(totals.min_rtt) == 1);
 }
 
-TEST_CASE("the peer's FIN is no received byte, whenever it is noticed") {
-  TcpInfo open = established();
-  open.bytes_received = 100;
-  TcpInfo half_closed = open;
-  half_closed.state = TCP_CLOSE_WAIT;
-  half_closed.bytes_received = 101;
-  TcpInfo closed = half_closed;
-  closed.state = TCP_CLOSE;
+TEST_CASE("the peer's FIN is no received byte, whether the state tells or who read the stream") {
+  TcpInfoSample open = established();
+  open.info.bytes_received = 100;
+  TcpInfoSample half_closed = open;
+  half_closed.info.state = TCP_CLOSE_WAIT;
+  half_closed.info.bytes_received = 101;
+  TcpInfoSample closed = half_closed;
+  closed.info.state = TCP_CLOSE;
 
   TcpTotals seen;
   ConnectionVitals vitals;
-  for (const TcpInfo& info : {open, half_closed, closed}) vitals.update(info, seen);
+  vitals.update(open, kNow, seen);
+  vitals.update(half_closed, kNow, seen);
+  vitals.finish(closed, seen);
   CHECK(seen.received_bytes == 100);
 
   TcpTotals told;
   ConnectionVitals unseen;
   unseen.peer_fin = true;
-  unseen.update(closed, told);
+  unseen.finish(closed, told);
   CHECK(told.received_bytes == 100);
 
-  // Noticed too late to take it back: a total never falls.
+  // The state was read before the FIN came.
   TcpTotals raced;
   ConnectionVitals late;
-  TcpInfo race = half_closed;
-  race.state = TCP_ESTABLISHED;
-  late.update(race, raced);
-  late.update(half_closed, raced);
-  CHECK(raced.received_bytes == 101);
+  TcpInfoSample race = half_closed;
+  race.info.state = TCP_ESTABLISHED;
+  late.update(race, kNow, raced);
+  late.update(half_closed, kNow, raced);
+  late.finish(closed, raced);
+  CHECK(raced.received_bytes == 100);
 }
 
-TEST_CASE("the retransmit ratio is between 0 and 1, whatever was retransmitted without data") {
-  ConnectionVitals vitals;
-  CHECK(vitals.retransmit_ratio() == 0);
-  vitals.retransmitted_segments = 3;  // SYN-ACKs
-  CHECK(vitals.retransmit_ratio() == 0);
-  vitals.data_segments_sent = 1;
-  CHECK(vitals.retransmit_ratio() == 1);
-  vitals.data_segments_sent = 12;
-  CHECK(vitals.retransmit_ratio() == 0.25);
+TEST_CASE("we end a connection that the peer has not ended: its last byte is data") {
+  for (const int state : {TCP_ESTABLISHED, TCP_FIN_WAIT1, TCP_FIN_WAIT2}) {
+    TcpTotals totals;
+    ConnectionVitals vitals;
+    TcpInfoSample sample = established();
+    sample.info.state = static_cast<std::uint8_t>(state);
+    sample.info.bytes_received = 50;
+    sample.info.bytes_sent = 10;
+    sample.info.bytes_acked = 11;
+    vitals.finish(sample, totals);
+    CHECK(totals.received_bytes == 50);
+  }
 }
 
-TEST_CASE("an RTT is observed when data was acknowledged since it last was") {
+TEST_CASE("a kernel that does not know the lowest round trip has none") {
+  const TcpInfo cut{.state = TCP_ESTABLISHED, .rtt_us = 300};
   TcpTotals totals;
   ConnectionVitals vitals;
-  TcpInfo info = established();
-  vitals.update(info, totals);
-  CHECK(count(totals.rtt) == 0);
-  info.bytes_acked = 1;
-  vitals.update(info, totals);
-  CHECK(count(totals.rtt) == 1);
-  vitals.update(info, totals);
-  CHECK(count(totals.rtt) == 1);
-  info.bytes_acked = 5;
-  vitals.update(info, totals);
-  CHECK(count(totals.rtt) == 2);
-  // The acknowledgement of our own FIN is not one of data.
-  info.state = TCP_CLOSE;
-  info.bytes_acked = 6;
-  vitals.update(info, totals);
-  vitals.finish(totals);
-  CHECK(count(totals.rtt) == 2);
-  CHECK(totals.rtt.counts[RttHistogram::bucket(300)] == 2);
-  CHECK(count(totals.min_rtt) == 1);
-  CHECK(totals.min_rtt.sum_us == 100);
-}
-
-TEST_CASE("a connection that never had data acknowledged is observed once, at close") {
-  TcpTotals totals;
-  ConnectionVitals vitals;
-  vitals.update(established(), totals);
-  vitals.finish(totals);
-  CHECK(count(totals.rtt) == 1);
-  CHECK(count(totals.min_rtt) == 1);
-
-  TcpTotals none;
-  ConnectionVitals unmeasured;
-  TcpInfo info{};
-  info.min_rtt_us = kNoRtt;
-  unmeasured.update(info, none);
-  unmeasured.finish(none);
-  CHECK(count(none.rtt) == 0);
-  CHECK(count(none.min_rtt) == 0);
+  vitals.finish(read_tcp_info(&cut, 104), totals);
+  CHECK_FALSE(vitals.has_min_rtt());
+  CHECK(count(totals.min_rtt) == 0);
 }
 
 TEST_CASE("a slab finds no connection by the tag of one that is gone") {

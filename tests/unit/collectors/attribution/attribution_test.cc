@@ -115,9 +115,70 @@ TEST_CASE("a SYN that was repeated is told from data that was") {
   h.dump({s});
   CHECK(h.outbound().retransmitted_syns == 3);
   CHECK(h.outbound().retransmitted_segments == 7);
-  s.info.total_retrans = 8;  // a FIN
+  s.info.total_retrans = 8;  // a FIN has no data either
   h.event(s);
-  CHECK(h.outbound().retransmitted_syns == 3);
+  CHECK(h.outbound().retransmitted_syns == 4);
+  CHECK(h.outbound().syns_sent == 5);
+}
+
+TEST_CASE("no group repeats more data segments than it sends, nor more SYNs") {
+  struct Row {
+    const char* what;
+    TcpInfo info;
+    std::uint64_t syns;
+  };
+  const Row rows[] = {
+      {"SYNs only", {.total_retrans = 6}, 6},
+      {"FINs only", {.total_retrans = 3, .bytes_sent = 900}, 3},
+      {"one segment, sent again once, after five SYNs",
+       {.total_retrans = 6, .data_segs_out = 2, .bytes_sent = 200, .bytes_retransmitted = 100},
+       5},
+      {"three of ten segments",
+       {.total_retrans = 3, .data_segs_out = 10, .bytes_sent = 1000, .bytes_retransmitted = 300},
+       0},
+      {"the same SYN with data again (TFO)",
+       {.total_retrans = 2, .data_segs_out = 1, .bytes_sent = 100, .bytes_retransmitted = 100},
+       1},
+  };
+  for (const Row& row : rows) {
+    for (const bool in_two_looks : {false, true}) {
+      CAPTURE(row.what);
+      CAPTURE(in_two_looks);
+      Host h;
+      h.dump({});
+      FakeSocket s = client(1);
+      if (in_two_looks) h.dump({s});
+      s.info = row.info;
+      s.info.min_rtt_us = 100;
+      h.event(s);
+      const GroupStats& g = h.outbound();
+      CHECK(g.retransmitted_syns == row.syns);
+      CHECK(g.retransmitted_segments - g.retransmitted_syns <= g.data_segments_sent);
+      CHECK(g.syns_sent == 1 + row.syns);
+    }
+  }
+}
+
+TEST_CASE("each attempt and each accept sends a SYN, one of the baseline only its repeats") {
+  Host h;
+  FakeSocket old = client(1);
+  old.state = TcpState::kSynSent;
+  old.info = {.total_retrans = 1, .min_rtt_us = kNoRtt};
+  h.dump({old});
+  CHECK(h.outbound().syns_sent == 0);
+  old.info.total_retrans = 3;
+  h.event(old);
+  CHECK(h.outbound().syns_sent == 2);
+  CHECK(h.outbound().retransmitted_syns == 2);
+  FakeSocket failed = client(2);
+  failed.info = {.total_retrans = 4, .min_rtt_us = kNoRtt};
+  h.event(failed);
+  CHECK(h.outbound().syns_sent == 7);
+  FakeSocket accepted{.cookie = 3};
+  accepted.info.total_retrans = 2;  // SYN-ACKs
+  h.dump({accepted});
+  CHECK(h.inbound().syns_sent == 3);
+  CHECK(h.inbound().retransmitted_syns == 2);
 }
 
 TEST_CASE("of a whole life that repeated data, what was a SYN cannot be told; else all of it was") {
@@ -147,6 +208,7 @@ TEST_CASE("a delivery rate counts only where the application had more to send") 
   CHECK(observations(h.inbound().rtt) == 1);
   CHECK(observations(h.inbound().delivery_rate) == 0);
   // The other bits of that byte say something else.
+  h.now += std::chrono::seconds(10);
   s.info.delivery_rate_flags = 2;
   s.info.bytes_sent = s.info.bytes_acked = 9'000;
   h.dump({s});

@@ -38,6 +38,7 @@ Snapshot with_groups(std::vector<Snapshot::Group> groups) {
   s.dump_end = Clock::now();
   s.info_length = sizeof(TcpInfo);
   s.groups = std::move(groups);
+  for (Snapshot::Group& g : s.groups) g.stats.opened = 1;
   s.namespaces.emplace_back();
   return s;
 }
@@ -59,7 +60,8 @@ TEST_CASE("attempts fail outbound: what comes in has no failures, what has no di
   const Collected got = emit(s);
   const std::string name = "tcp_connection_failures_total";
   CHECK(got.at(name + R"({direction="outbound",port="5432",peer="public",reason="refused"})") == 2);
-  CHECK(got.at(name + R"({direction="outbound",port="5432",peer="public",reason="timeout"})") == 0);
+  CHECK(got.at(name + R"({direction="outbound",port="5432",peer="public",reason="unanswered"})") ==
+        0);
   CHECK(got.at(name + R"({port="80",peer="public",reason="refused"})") == 2);
   CHECK_FALSE(got.has(name + R"({direction="inbound",port="443",peer="public",reason="refused"})"));
 }
@@ -93,18 +95,73 @@ TEST_CASE("a label that is not grouped by is left out, one that is stands on eve
   CHECK(emit(nothing).at("tcp_connections_opened_total") == 4);
 }
 
+TEST_CASE(
+    "a group of attempts alone shows states, attempts and failures; one connection shows all") {
+  Snapshot s = with_groups({group("outbound", "81")});
+  GroupStats& g = s.groups[0].stats;
+  g.opened = 0;
+  g.failures[static_cast<std::size_t>(ConnectFailure::kRefused)] = 3;
+  g.syns_sent = 5;
+  g.retransmitted_segments = g.retransmitted_syns = 2;
+  const std::string labels = R"({direction="outbound",port="81",peer="public"})";
+  const Collected attempts = emit(s);
+  CHECK(attempts.at("tcp_syns_sent_total" + labels) == 5);
+  CHECK(attempts.at("tcp_retransmitted_syns_total" + labels) == 2);
+  CHECK(attempts.at("tcp_retransmitted_segments_total" + labels) == 2);
+  CHECK(has_family(attempts, "tcp_connections"));
+  CHECK(has_family(attempts, "tcp_connection_failures_total"));
+  for (const char* name : {"tcp_connections_opened_total", "tcp_connection_ends_total",
+                           "tcp_sent_bytes_total", "tcp_rtt_seconds", "tcp_send_queue_bytes"}) {
+    CAPTURE(name);
+    CHECK_FALSE(has_family(attempts, name));
+  }
+  for (const auto make : {+[](GroupStats& stats) { stats.opened = 1; },
+                          +[](GroupStats& stats) { stats.at_start = -1; },
+                          +[](GroupStats& stats) { stats.closed[4] = 1; }}) {
+    GroupStats& changed = s.groups[0].stats;
+    changed.opened = 0;
+    changed.at_start = 0;
+    changed.closed = {};
+    make(changed);
+    const Collected all = emit(s);
+    CHECK(all.at("tcp_sent_bytes_total" + labels) == 0);
+    CHECK(all.at("tcp_connections_closed_total" + labels) == changed.closed[4]);
+    CHECK(has_family(all, "tcp_rtt_seconds"));
+    CHECK(has_family(all, "tcp_connection_ends_total"));
+  }
+}
+
+TEST_CASE("each counter of the table is a series, in its unit and under its label") {
+  Snapshot s = with_groups({group("inbound", "443")});
+  double value = 0;
+  for (const TcpCounterRow& row : kTcpCounters) {
+    s.groups[0].stats.*row.total = static_cast<std::uint64_t>(value += 1000);
+  }
+  const Collected got = emit(s);
+  value = 0;
+  for (const TcpCounterRow& row : kTcpCounters) {
+    CAPTURE(row.name);
+    std::string series =
+        std::string(row.metric) + R"({direction="inbound",port="443",peer="public")";
+    if (!row.by.empty()) series += ",by=\"" + std::string(row.by) + "\"";
+    CHECK(got.at(series + "}") == doctest::Approx((value += 1000) * row.unit));
+  }
+}
+
 TEST_CASE("what is left of closed connections stands beside those that are tracked") {
   Snapshot s = with_groups({group("inbound", "443")});
   GroupStats& g = s.groups[0].stats;
   g.connections[static_cast<std::size_t>(TcpState::kSynReceived)] = 1;
   g.connections[static_cast<std::size_t>(TcpState::kEstablished)] = 5;
   g.last_dump.time_wait = 7;
+  g.last_dump.fin_wait2 = 4;
   g.last_dump.syn_received = 2;
   const Collected got = emit(s);
   const std::string start =
       R"(tcp_connections{direction="inbound",port="443",peer="public",state=)";
   CHECK(got.at(start + "\"established\"}") == 5);
   CHECK(got.at(start + "\"time_wait\"}") == 7);
+  CHECK(got.at(start + "\"fin_wait2\"}") == 4);
   CHECK(got.at(start + "\"syn_recv\"}") == 3);
   CHECK_FALSE(got.has(start + "\"listen\"}"));
 }

@@ -125,7 +125,7 @@ TEST_CASE("captured: the dump and the events after it add up to what was done") 
   for (const SocketRow& row : rows) {
     if (row.remote_port == 0 && row.remote_address().is_any()) listeners.closed(row, now);
   }
-  for (const SocketRow& row : rows) tracker.add_event(row);
+  for (const SocketRow& row : rows) tracker.add_event(row, tracking.now);
 
   const auto group = [&](Direction direction, PortLabel port) -> const GroupStats& {
     return tracking.group(direction, port, "127.0.0.1");
