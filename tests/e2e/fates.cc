@@ -15,7 +15,7 @@
 //   client disconnects          by connect(AF_UNSPEC): the socket can connect again
 //   WHO is-cut-off              its packets carry DSCP CS1 from now on, for the caller to drop
 //   WHO is-back                 they no longer do
-//   WHO keeps-alive             probes after 1 s without traffic, twice, and gives up after 3 s
+//   WHO keeps-alive [PROBES]    probes after 1 s without traffic, twice, and gives up after 3 s
 //   WHO gives-up-after MS       TCP_USER_TIMEOUT
 //   WHO has-buffers SEND RECEIVE    of sockets made from now on; 0 is the kernel's own choice
 //   next-port                   listens and connects mean the next port from now on
@@ -270,12 +270,12 @@ void mark(Side& side, int tos) {
   }
 }
 
-void keeps_alive(Fate& /*fate*/, Side& side, const Arguments& /*arguments*/) {
+void keeps_alive(Fate& /*fate*/, Side& side, const Arguments& arguments) {
   for (const Fd& fd : side.sockets) {
     set_option(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
     set_option(fd, IPPROTO_TCP, TCP_KEEPIDLE, 1);
     set_option(fd, IPPROTO_TCP, TCP_KEEPINTVL, 1);
-    set_option(fd, IPPROTO_TCP, TCP_KEEPCNT, 2);
+    set_option(fd, IPPROTO_TCP, TCP_KEEPCNT, number(arguments, 0, 2));
   }
 }
 

@@ -17,6 +17,8 @@ export const kWords: Record<string, string> = {
   tcp_delivered_segments_total: "delivered",
   tcp_retransmitted_segments_total: "retransmitted",
   tcp_retransmitted_syns_total: "retransmitted SYNs",
+  tcp_syns_sent_total: "SYNs sent",
+  tcp_out_of_order_segments_total: "out of order",
   tcp_retransmitted_bytes_total: "retransmitted bytes",
   tcp_spurious_retransmissions_total: "spurious",
   tcp_retransmission_timeouts_total: "RTOs",
@@ -67,6 +69,7 @@ export interface Fate {
   count?: number; // connections, side by side
   peer?: string;
   faults?: (port: number) => string; // nft
+  rejects?: (port: number) => string; // nft, at the neighbour
   neighbour?: boolean; // it listens, reads and closes
   life: (string | Look)[]; // steps of tcp_fates, in this network
   end: Look; // when the program has ended
@@ -104,7 +107,17 @@ const kAsked: Expected = {
   inbound: { ...kOpen, received: 100 },
 };
 
-const kSynOnce = { "failed timeout": 1, retransmitted: 1, "retransmitted SYNs": 1, RTOs: 1 };
+const kSynTwice = { retransmitted: 1, "retransmitted SYNs": 1, RTOs: 1 };
+const kUnanswered = { "failed unanswered": 1, ...kSynTwice };
+const kPerhapsTwice: Changes = { retransmitted: [0, 1], "retransmitted SYNs": [0, 1], RTOs: [0, 1] };
+
+const reject = (how: string) => (port: number): string => `table inet reject${port} {
+  chain reject {
+    type filter hook input priority filter
+    tcp dport ${port} reject with ${how}
+  }
+}
+`;
 
 const once = (port: number, packet: string, client: string): string => `table inet once${port} {
   set lost { type inet_service; flags dynamic; }
@@ -196,18 +209,43 @@ export const kFates: Fate[] = [
   {
     name: "no answer, given up at once",
     life: ["client is-cut-off", "client starts", "sleep 100", "client closes"],
-    end: look({ outbound: { "failed aborted": 1 } }),
+    end: look({ outbound: { "failed unanswered": 1 }, agent: { "unattributed attempt_fails": -1 } }),
   },
   {
     // The kernel counts no AttemptFails where the application gave up.
     name: "no answer, given up after the second SYN",
     life: ["client is-cut-off", "client starts", "sleep 1300", "client closes"],
-    end: look({ outbound: kSynOnce, agent: { "unattributed attempt_fails": -1 } }),
+    end: look({ outbound: kUnanswered, agent: { "unattributed attempt_fails": -1 } }),
   },
   {
     name: "no answer until the kernel gives up, not waited for",
     life: ["client is-cut-off", "client starts", "client fails ETIMEDOUT", "client closes"],
-    end: look({ outbound: kSynOnce }),
+    end: look({ outbound: kUnanswered }),
+  },
+  // Rejected by ICMP: the evidence is that of no answer, whatever the error.
+  ...Object.entries({
+    "icmp type port-unreachable": "ECONNREFUSED",
+    "icmp type admin-prohibited": "EHOSTUNREACH",
+    "icmp type host-unreachable": "EHOSTUNREACH",
+  }).map(([how, error]) => ({
+    name: `rejected by ${how}`,
+    peer: "private",
+    rejects: reject(how),
+    life: ["client starts 10.77.0.2", `client fails ${error}`, "client closes"],
+    end: look({ outbound: { "failed unanswered": 1, ...kPerhapsTwice } }),
+  })),
+  {
+    name: "rejected by a reset",
+    peer: "private",
+    rejects: reject("tcp reset"),
+    life: ["client starts 10.77.0.2", "client fails ECONNREFUSED", "client closes"],
+    end: look({ outbound: { "failed refused": 1 } }),
+  },
+  {
+    name: "a dead neighbour, which answers no ARP",
+    peer: "private",
+    life: ["client starts 10.77.0.99", "client fails EHOSTUNREACH", "client closes"],
+    end: look({ outbound: { "failed unanswered": 1, ...kPerhapsTwice } }),
   },
   {
     name: "no answer until the kernel gives up, waited for: all is cleared",
@@ -226,7 +264,7 @@ export const kFates: Fate[] = [
       }),
       "client fails ETIMEDOUT", "client closes",
     ],
-    end: look({ outbound: kSynOnce }),
+    end: look({ outbound: { "failed unknown": 1, ...kSynTwice } }),
   },
 
   // Zero linger: of who aborts, nothing is left but what a dump saw.
@@ -368,6 +406,22 @@ export const kFates: Fate[] = [
     }),
   },
   {
+    // The kernel keeps no socket of it, but what it calls FIN_WAIT2 until the server closes.
+    name: "closed by the client, not yet by the server",
+    life: [
+      ...kConnect, ...kAsk, "client closes", "server ends",
+      look({
+        outbound: { ...kOrderly, "now fin_wait2": 1, segments: 1, sent: 100, delivered: 3 },
+        inbound: { opened: 1, "now close_wait": 1, received: 100, delivered: 1 },
+      }),
+      "server closes",
+    ],
+    end: look({
+      outbound: { ...kOrderly, "now time_wait": 1, segments: 1, sent: 100, delivered: 3 },
+      inbound: { ...kOrderly, received: 100, delivered: 2 },
+    }),
+  },
+  {
     name: "half-closed by the server, the client goes on",
     life: [
       ...kConnect, "server shuts", "client ends",
@@ -408,7 +462,7 @@ export const kFates: Fate[] = [
     life: [
       ...kFlood, look(kFlooded), "server drains",
       look((told) => ({
-        outbound: { ...kOpen, ...counters(told.client), ...kWaitedForWindow, RTTs: 2, rates: [0, 2] },
+        outbound: { ...kOpen, ...counters(told.client), ...kWaitedForWindow, RTTs: [1, 2], rates: [0, 2] },
         inbound: { ...kOpen, received: payload(told.client) },
       })),
       ...kClientEnds,
@@ -503,13 +557,13 @@ export const kFates: Fate[] = [
   },
 
   // Lost packets.
-  {
+  ...[250, 500].map((timeout) => ({
     // How often the kernel repeats in that time is up to its timers. Before its application lets go of it,
     // no dump and no event shows the socket.
-    name: "the peer is gone while data is on its way: TCP_USER_TIMEOUT",
+    name: `the peer is gone while data is on its way: TCP_USER_TIMEOUT of ${timeout} ms`,
     count: 1,
     life: [
-      ...kConnect, "client gives-up-after 500", "client is-cut-off", "client sends 100",
+      ...kConnect, `client gives-up-after ${timeout}`, "client is-cut-off", "client sends 100",
       "client fails ETIMEDOUT",
       look(({ client }) => {
         assert.ok(client["RTOs"]! > 0, JSON.stringify(client));
@@ -524,18 +578,22 @@ export const kFates: Fate[] = [
       outbound: { ...ended("timeout"), ...counters(client) },
       inbound: { ...kReset, delivered: 1 },
     })),
-  },
-  {
-    name: "the peer is gone while nothing is: keepalive",
+  })),
+  ...Object.entries({
+    "two keepalive probes": ["client keeps-alive"],
+    "one keepalive probe": ["client keeps-alive 1"],
+    "keepalive and TCP_USER_TIMEOUT": ["client gives-up-after 1500", "client keeps-alive 5"],
+  }).map(([how, steps]) => ({
+    name: `the peer is gone while nothing is: ${how}`,
     life: [
-      ...kConnect, "client keeps-alive", "client is-cut-off", "client fails ETIMEDOUT",
+      ...kConnect, ...steps, "client is-cut-off", "client fails ETIMEDOUT",
       "client closes", "server closes",
     ],
     end: look({
       outbound: { ...ended("timeout"), delivered: 1 },
       inbound: { ...kReset, delivered: 1 },
     }),
-  },
+  })),
   {
     // The server repeats it when its timer says so and when the client repeats its SYN: once or twice.
     name: "the first SYN-ACK is lost",
@@ -586,11 +644,11 @@ export const kFates: Fate[] = [
     ],
     end: look({
       outbound: {
-        opened: 0.5, closed: 0.5, "ended orderly": 0.5, "failed aborted": 0.5,
+        opened: 0.5, closed: 0.5, "ended orderly": 0.5, "failed unanswered": 0.5,
         RTTs: 0.5, "min RTTs": 0.5, delivered: 1,
       },
       inbound: { opened: 0.5, closed: 0.5, "ended aborted": 0.5, delivered: 0.5 },
-      agent: { "without counters": 0.5 },
+      agent: { "without counters": 0.5, "unattributed attempt_fails": -0.5 },
     }),
   },
   {
