@@ -58,6 +58,9 @@
     "Delivered segments that met congestion on the way (ECN CE mark echoed by the peer).")         \
   X(reordering_seen, "tcpi_reord_seen", reordering_events, 1, P "reordering_events_total", "",     \
     "Times that reordering on the path was detected.")                                             \
+  X(rcv_ooopack, "tcpi_rcv_ooopack", out_of_order_segments, 1,                                     \
+    P "out_of_order_segments_total", "",                                                           \
+    "Segments received out of order: lost or reordered on the way to us.")                         \
   X(total_rto, "tcpi_total_rto", retransmission_timeouts, 1, P "retransmission_timeouts_total",    \
     "", "Retransmission timeouts (RTO): losses that no acknowledgement revealed, each a stall.")
 // clang-format on
