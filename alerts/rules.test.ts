@@ -180,8 +180,10 @@ const kRecorded: Array<{
       [`tcp_data_segments_sent_total{${kGroup}}`]: "0+100x90",
       [`tcp_retransmitted_segments_total{${kGroup}}`]: "0+753x90",
       [`tcp_retransmitted_syns_total{${kGroup}}`]: "0+750x90",
+      [`tcp_syns_sent_total{${kGroup}}`]: "0+1000x90",
     },
     values: {
+      "group:tcp_syn_retransmits:ratio_rate5m": { [kGroup]: 0.75 },
       "group:tcp_retransmits:ratio_rate5m": { [kGroup]: 0.03 },
       "group:tcp_retransmits:ratio_rate30m": { [kGroup]: 0.03 },
       "group:tcp_retransmits:ratio_rate1h": { [kGroup]: 0.03 },
@@ -220,8 +222,10 @@ const kRecorded: Array<{
       [`tcp_data_segments_sent_total{${kGroup}}`]: "6000x90",
       [`tcp_retransmitted_segments_total{${kGroup}}`]: "600x90",
       [`tcp_retransmitted_syns_total{${kGroup}}`]: "0x90",
+      [`tcp_syns_sent_total{${kGroup}}`]: "7x90",
     },
     values: {
+      "group:tcp_syn_retransmits:ratio_rate5m": {},
       "host:tcp_retransmits:ratio_rate5m": {},
       "group:tcp_retransmits:ratio_rate5m": {},
       tcp_retrans: {},

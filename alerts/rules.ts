@@ -117,6 +117,13 @@ rate(tcp_host_segments_sent_total[${window}]) > ${kTrafficFloor}`;
 /
 (rate(tcp_data_segments_sent_total[${window}]) > 0), 0, 1)`,
         })),
+        // Of a group's SYN and SYN-ACK segments, those that were retransmissions.
+        {
+          record: "group:tcp_syn_retransmits:ratio_rate5m",
+          expr: `rate(tcp_retransmitted_syns_total[5m])
+/
+(rate(tcp_syns_sent_total[5m]) > 0)`,
+        },
         // Each ends in a connection or a failure; inbound groups have no failures and no sample.
         {
           record: "group:tcp_connect_attempts:rate5m",

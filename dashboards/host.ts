@@ -204,7 +204,7 @@ const errors: Row = {
       description:
         "Refused: nobody listens there. Timeout: nobody answers. Aborted: our program gave up first. Unknown: the kernel cleared the evidence.",
       unit: units.CountsPerSecond,
-      width: 8,
+      width: 6,
       queries: [["{{reason}}", sumBy("reason", rate("tcp_connection_failures_total"))]],
       stacked: true,
     }),
@@ -213,7 +213,7 @@ const errors: Row = {
       description:
         "Orderly: our FIN was acknowledged. Reset: by either side. Timeout: the peer stopped answering. Aborted: our program threw it away. Unknown: no event came.",
       unit: units.CountsPerSecond,
-      width: 8,
+      width: 6,
       queries: [["{{how}}", sumBy("how", rate("tcp_connection_ends_total"))]],
       stacked: true,
     }),
@@ -222,7 +222,7 @@ const errors: Row = {
       description:
         "SYNs: a peer that does not answer. Data: loss, but for what the peer reports as needless.",
       unit: units.PacketsPerSecond,
-      width: 8,
+      width: 6,
       queries: [
         ["SYN, SYN-ACK", sum(rate("tcp_retransmitted_syns_total"))],
         [
@@ -230,6 +230,22 @@ const errors: Row = {
           `${sum(rate("tcp_retransmitted_segments_total"))} - ${sum(rate("tcp_retransmitted_syns_total"))}`,
         ],
         ["needless", sum(rate("tcp_spurious_retransmissions_total"))],
+      ],
+    }),
+    timeseries({
+      title: "SYN retransmit ratio of the ten worst groups",
+      description:
+        "The share of SYN and SYN-ACK segments that were retransmissions: a peer that does not answer, or answers late.",
+      unit: units.PercentUnit,
+      width: 6,
+      queries: [
+        [
+          kGroupLegend,
+          `topk(10, ${ratio(
+            sumBy(kGroup, rate("tcp_retransmitted_syns_total")),
+            sumBy(kGroup, rate("tcp_syns_sent_total")),
+          )})`,
+        ],
       ],
     }),
   ],
