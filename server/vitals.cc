@@ -4,6 +4,8 @@
 #include <netinet/tcp.h>
 #include <sys/socket.h>
 
+#include <algorithm>
+
 namespace tcpvitals {
 
 std::optional<TcpInfoSample> tcp_info_of(int fd) {
@@ -47,9 +49,11 @@ void ConnectionVitals::finish(const TcpInfoSample& last, TcpTotals& totals) {
   min_rtt_us = last.info.min_rtt_us;
 }
 
+// A FIN without data is retransmitted too, and is no data segment.
 double ConnectionVitals::retransmit_ratio() const {
   if (data_segments_sent == 0) return 0;
-  return double(retransmitted_segments - retransmitted_syns) / double(data_segments_sent);
+  const std::uint32_t data = retransmitted_segments - retransmitted_syns;
+  return std::min(1.0, double(data) / double(data_segments_sent));
 }
 
 }  // namespace tcpvitals

@@ -105,6 +105,19 @@ TEST_CASE("a kernel that does not know the lowest round trip has none") {
   CHECK(count(totals.min_rtt) == 0);
 }
 
+TEST_CASE("the retransmit ratio is between 0 and 1, whatever was retransmitted without data") {
+  ConnectionVitals vitals;
+  CHECK(vitals.retransmit_ratio() == 0);
+  vitals.retransmitted_segments = 3;
+  CHECK(vitals.retransmit_ratio() == 0);
+  vitals.data_segments_sent = 1;
+  CHECK(vitals.retransmit_ratio() == 1);
+  vitals.data_segments_sent = 12;
+  CHECK(vitals.retransmit_ratio() == 0.25);
+  vitals.retransmitted_syns = 3;
+  CHECK(vitals.retransmit_ratio() == 0);
+}
+
 TEST_CASE("a slab finds no connection by the tag of one that is gone") {
   ConnectionSlab slab;
   const auto some_fd = [] { return Fd(::dup(0)); };
