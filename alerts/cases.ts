@@ -181,7 +181,7 @@ export const kCases: Record<string, Case[]> = {
   TcpConnectFailuresHigh: [
     {
       kind: "firing",
-      series: attempts("0+90x30", { refused: "0+5x30", timeout: "0+5x30", aborted: "0x30" }),
+      series: attempts("0+90x30", { refused: "0+5x30", unanswered: "0+5x30" }),
       at: 20,
       fires: {
         warning:
@@ -205,10 +205,9 @@ export const kCases: Record<string, Case[]> = {
       },
       labels: { cgroup: "web.service", netns: "host" },
     },
-    // Given up by us: an attempt, but no fault of the service.
-    { kind: "quiet", series: attempts("0+60x30", { refused: "0+2x30", aborted: "0+60x30" }), at: 30 },
-    { kind: "idle", series: attempts("0x30", { refused: "0+6x30", timeout: "0+6x30" }), at: 30 },
-    { kind: "idle", series: attempts("70x30", { refused: "70x30", timeout: "70x30" }), at: 30 },
+    { kind: "quiet", series: attempts("0+60x30", { refused: "0+2x30", unanswered: "0+1x30" }), at: 30 },
+    { kind: "idle", series: attempts("0x30", { refused: "0+6x30", unanswered: "0+6x30" }), at: 30 },
+    { kind: "idle", series: attempts("70x30", { refused: "70x30", unanswered: "70x30" }), at: 30 },
     {
       kind: "reset",
       series: attempts("9000+60x15 0+60x15", { refused: "9000+0x15 5+0x15" }),

@@ -118,9 +118,8 @@ const connectFailures = (reason: string): Edge => ({
   over: 51,
   rise: 5,
   series: (level) => ({
-    tcp_connections_opened_total: steady(900),
+    tcp_connections_opened_total: steady(950),
     [`tcp_connection_failures_total{reason="${reason}"}`]: level(),
-    'tcp_connection_failures_total{reason="aborted"}': steady(50),
   }),
 });
 
@@ -202,7 +201,7 @@ export const kEdges: Record<string, Edge[]> = {
     },
   ],
   TcpConnectFailuresHigh: [
-    ...["refused", "timeout", "unanswered", "unknown"].map(connectFailures),
+    ...["refused", "unanswered", "unknown"].map(connectFailures),
     {
       of: "the floor of attempts",
       severity: "warning",
@@ -409,15 +408,6 @@ export const kNever: Record<string, Never[]> = {
         tcp_data_segments_sent_total: steady(6000),
         tcp_retransmitted_segments_total: steady(6000),
         tcp_retransmitted_syns_total: steady(6000),
-      },
-    },
-  ],
-  TcpConnectFailuresHigh: [
-    {
-      of: "our own program gives up",
-      series: {
-        tcp_connections_opened_total: steady(60),
-        'tcp_connection_failures_total{reason="aborted"}': steady(600),
       },
     },
   ],

@@ -175,9 +175,8 @@ rate(tcp_host_syn_retransmits_total[5m]) > 1`,
           summary: "Many SYN or SYN-ACK segments are retransmitted: connections open late or not at all.",
           description: `${kHost}: {{ $value | humanizePercentage }} of SYN and SYN-ACK segments were retransmissions over 5 minutes.`,
         }),
-        // What our own program gave up is an attempt, and says nothing about the service.
         alert("TcpConnectFailuresHigh", "warning", {
-          expr: `sum without (reason) (rate(tcp_connection_failures_total{reason!="aborted"}[5m]))
+          expr: `sum without (reason) (rate(tcp_connection_failures_total[5m]))
 /
 (group:tcp_connect_attempts:rate5m > ${kAttemptFloor}) > 0.05`,
           for: "10m",
