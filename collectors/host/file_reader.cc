@@ -23,7 +23,7 @@ void FileReader::reject(const NamespaceSource& netns, std::string_view path, std
 Result<void> FileReader::outcome() const {
   if (sink_.series() + sink_.dropped() > 0) return {};
   if (sink_.parse_errors().count > 0) return Error{sink_.parse_errors().first};
-  return Error::absent(absent_.empty() ? "the files have none of the metrics" : absent_);
+  return Error::absent(read_.empty() ? absent_ : read_ + ": has none of the fields");
 }
 
 std::string FileReader::name_of(const NamespaceSource& netns, std::string_view path) const {

@@ -36,6 +36,7 @@ class FileReader {
       unreadable(netns, text.error());
       return std::nullopt;
     }
+    if (read_.empty()) read_ = path;
     auto parsed = parse(std::string_view(*text));
     sink_.parse_errors().add(parsed.errors, name_of(netns, path));
     return std::move(parsed.record);
@@ -59,7 +60,8 @@ class FileReader {
   const KernelSource& source_;
   Sink& sink_;
   const std::vector<NamespaceSource> namespaces_;
-  std::string absent_;  // the first file that is not there
+  std::string absent_;  // of the first file that is not there
+  std::string read_;    // the first that is
 };
 
 // read_parsed() for a parser of this room: the record alone. For those who read a file beside its

@@ -155,6 +155,7 @@ TEST_CASE("netstat: names without values are a kernel that counts none of it: ab
     const Collected got = collect_netstat(source, ".*");
     REQUIRE_FALSE(got.outcome.ok());
     CHECK(got.outcome.error().is_absent());
+    CHECK(got.outcome.error().message == "net/netstat: has none of the fields");
     CHECK(got.parse_errors.count == 0);
   }
 }
