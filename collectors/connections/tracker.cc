@@ -256,6 +256,7 @@ void Tracker::finish_unknown(const SocketRow& event, TimePoint now) {
   }
   const Direction direction = classifier_.direction(event);
   const bool outbound = direction == Direction::kOutbound;
+  if (!outbound && is_spare_of_handshake(event, sample)) return;
   GroupStats& group = groups_[groups_.find_or_add(classifier_.key(event, direction))];
   books_.begin_attempt(group, outbound);
   TcpMeter whole_life;

@@ -11,7 +11,8 @@
 //  2. An event gives the final difference and forgets the cookie. A cookie that only an event shows
 //     was born and died between two dumps: all of it counts, unless rule 3 says otherwise. `opened`
 //     means established; an attempt that never was is a failure with a reason. An event with remote
-//     port 0 has no counters: the connection counts, and closes_without_counters says so. A socket
+//     port 0 has no counters: the connection counts, and closes_without_counters says so. Of two
+//     sockets made of one handshake only the one that the kernel kept counts. A socket
 //     that is used again (other ends, or a total that fell) carries a new connection. How a
 //     connection ended, and why an attempt failed, is a verdict on its last counters. (verdicts.h)
 //  3. What was there before counting began has no past. Subscribe, then dump: the first complete

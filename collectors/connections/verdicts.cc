@@ -28,6 +28,11 @@ bool was_established(const TcpInfo& info) {
          info.rtt_us != 0;
 }
 
+bool is_spare_of_handshake(const SocketRow& event, const TcpInfoSample& sample) {
+  return has_final_counters(event) && TCPVITALS_HAS(sample, delivered) &&
+         sample.info.delivered == 0 && !was_established(sample.info);
+}
+
 bool is_cleared(const TcpInfo& info) {
   return info.bytes_acked == 0 && info.bytes_received == 0 && info.bytes_sent == 0;
 }

@@ -34,6 +34,11 @@ inline bool has_final_counters(const SocketRow& event) { return event.remote_por
 
 bool was_established(const TcpInfo& info);
 
+// Whether an inbound event is of a socket that the kernel made and did not use. Two CPUs may each
+// make one of the same handshake, from its last ACK and from the data behind it; one is kept, two
+// are counted in PassiveOpens. The other never had its SYN-ACK delivered.
+bool is_spare_of_handshake(const SocketRow& event, const TcpInfoSample& sample);
+
 // As a disconnect leaves it. One that is established and was used again has its SYN acknowledged.
 bool is_cleared(const TcpInfo& info);
 

@@ -540,6 +540,8 @@ void NaiveTracker::finish_unknown(const Sight& event, TimePoint now) {
   Connection c;
   const Direction d = direction(event);
   c.outbound = d == Direction::kOutbound;
+  const bool spare = !cleared && !was_established(event) && event.truth.delivered_segments == 0;
+  if (!c.outbound && spare) return;
   c.group = world.groups.find_or_add(key(event, d));
   GroupStats& g = c.group->stats;
   ++(c.outbound ? stats.attempts : stats.accepted);

@@ -69,6 +69,25 @@ TEST_CASE("rule 2: a connection that lived between two dumps counts whole") {
   CHECK(w.inbound().min_rtt.sample().counts[1] == 1);  // 50 us < 100 us <= 100 us
 }
 
+TEST_CASE("rule 2: of two sockets made of one handshake only the one the kernel kept counts") {
+  Host w;
+  w.dump({});
+  FakeSocket spare{.cookie = 7};
+  spare.info.min_rtt_us = kNoRtt;
+  w.event(spare);
+  CHECK(w.shown("inbound", "443") == nullptr);
+  CHECK(w.tracker.stats().accepted == 0);
+
+  SUBCASE("established without a measured round trip") { spare.info.delivered = 1; }
+  SUBCASE("a kernel that does not tell what was delivered") {
+    spare.info_length = offsetof(TcpInfo, delivered);
+  }
+  w.event(spare);
+  CHECK(w.inbound().opened == 1);
+  CHECK(w.inbound().closes() == 1);
+  CHECK(w.tracker.stats().accepted == 1);
+}
+
 TEST_CASE("rule 2: a zero-linger abort is counted, without the counters the kernel cleared") {
   Host w;
   w.dump({});
