@@ -103,6 +103,9 @@ struct GroupStats : TcpTotals {
     std::uint32_t ephemeral_ports = 0;    // of ours, to the destination that has most of them
     std::uint64_t send_queue_bytes = 0;
     std::uint64_t receive_queue_bytes = 0;
+
+    // Sockets that are no longer connections, or not yet.
+    bool has_leftovers() const { return time_wait > 0 || fin_wait2 > 0 || syn_received > 0; }
   };
   LastDump last_dump;
 
@@ -114,8 +117,10 @@ struct GroupStats : TcpTotals {
 
 using GroupId = std::uint16_t;
 
-// Not thread-safe: the sampler's thread only. A group without sockets leaves after a while; should
-// it come back, it begins at zero.
+// Bounded so that failures starve no service: groups of attempts only, in which no connection was
+// ever established, have a quarter of the places; they make room for groups with connections, and
+// leave soon. A group without sockets leaves after a while; should it come back, it begins at zero.
+// Not thread-safe: the sampler's thread only.
 class GroupTable {
  public:
   struct Group {
@@ -123,15 +128,19 @@ class GroupTable {
     GroupStats stats;
     std::uint32_t references = 0;  // tracked connections, vanished ones included
     TimePoint idle_since;
-    bool touched = false;  // since the last look for idle ones
-    bool named = false;    // in the table by its key: found by it, and shown
+    std::uint64_t asked = 0;  // number of the request that found it last
+    bool named = false;       // in the table by its key: found by it, and shown
+    bool attempts = false;    // of attempts only, at the last look or when it was made
   };
 
   // `max_groups` does not count the few that `other` needs, one for each direction and peer group,
   // nor groups whose port has a configured name: a flood of ports cannot displace those.
   explicit GroupTable(std::size_t max_groups) : max_groups_(max_groups) {}
 
-  GroupId find_or_add(const GroupKey& key);
+  // What a group is asked for: a connection that is or was established, or an attempt.
+  enum class For { kConnection, kAttempt };
+
+  GroupId find_or_add(const GroupKey& key, For what = For::kConnection);
 
   GroupStats& operator[](GroupId id) { return groups_[id].stats; }
 
@@ -148,8 +157,9 @@ class GroupTable {
   // No dump tells of that network namespace any more: it is gone, and so are its sockets.
   void clear_dump(NetnsId netns);
 
-  // Lets go of groups that had no socket for `idle`.
+  // Lets go of groups that had no socket for `idle`, or, of attempts only, for kAttemptsIdle.
   void forget_idle(TimePoint now, Clock::duration idle);
+  static constexpr auto kAttemptsIdle = std::chrono::minutes(5);
 
   // Gives every group the key that `rekey` makes of its own: nothing, if no group is like it any
   // more. Such a group is no longer shown, and goes with its last connection.
@@ -174,11 +184,19 @@ class GroupTable {
   static bool counts(const GroupKey& key) {
     return key.port < kPortOther || (key.port >= kPortNamed && (key.cgroup != 0 || key.netns != 0));
   }
-  GroupId add(const GroupKey& key);
+  GroupId add(const GroupKey& key, bool attempts);
+  bool make_room(For what);
+  bool displace_attempts();
+  void remove(GroupId id);
   void free(GroupId id);
 
   std::size_t max_groups_;
-  std::size_t counted_ = 0;  // groups that max_groups_ bounds
+  std::size_t counted_ = 0;         // groups that max_groups_ bounds
+  std::size_t attempts_only_ = 0;   // of those, since the last look
+  std::size_t attempts_added_ = 0;  // of those, in the hour that runs: as many as max_groups_
+  std::uint64_t asked_ = 0;         // requests
+  std::uint64_t asked_before_ = 0;  // the last look for idle groups
+  TimePoint hour_start_{};
   std::uint64_t overflowed_ = 0;
   std::uint64_t forgotten_ = 0;
   absl::flat_hash_map<GroupKey, GroupId> ids_;
@@ -190,7 +208,7 @@ class GroupTable {
 template <typename Rekey>
 void GroupTable::rekey(const Rekey& rekey) {
   ids_.clear();
-  counted_ = 0;
+  counted_ = attempts_only_ = 0;
   for (std::size_t i = 0; i < groups_.size(); ++i) {
     Group& group = groups_[i];
     if (!group.named) continue;
@@ -200,6 +218,8 @@ void GroupTable::rekey(const Rekey& rekey) {
     if (group.named) {
       group.key = *key;
       counted_ += counts(*key) ? 1 : 0;
+      group.attempts = counts(*key) && !group.stats.had_connection();
+      attempts_only_ += group.attempts ? 1 : 0;
     } else if (group.references == 0) {
       free(id);
     }
