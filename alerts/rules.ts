@@ -217,7 +217,7 @@ rate(tcp_host_listen_overflows_total[5m]) > 0`,
         }),
         alert("TcpEphemeralPortsNearlyFull", "warning", {
           expr: `tcp_ephemeral_ports_used
-/ ignoring (peer, ${kPlace}) group_left ()
+/ on (job, instance, netns) group_left ()
 (tcp_ephemeral_ports_limit > 0) > 0.8`,
           for: "5m",
           summary: "Local ports for one destination are running out; without a free one, connect() fails.",
@@ -336,9 +336,11 @@ increase(tcpvitals_cgroups_overflowed_total[15m]) > 0
 or
 sum without (reason) (tcpvitals_namespaces_unwatched{reason="limit"}) > 0
 or
+tcpvitals_listeners_left_out > 0
+or
 tcpvitals_untracked_connections > 0`,
           summary: "The agent reached one of its limits: data was merged or left out.",
-          description: `${kHost}: too many series, groups, cgroups, namespaces or connections: {{ $value | humanize }} over the limit.`,
+          description: `${kHost}: too many series, groups, cgroups, namespaces, listeners or connections: {{ $value | humanize }} over the limit.`,
         }),
       ],
     },

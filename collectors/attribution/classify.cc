@@ -1,18 +1,19 @@
 #include "collectors/attribution/classify.h"
 
+#include <bitset>
+
+#include "collectors/attribution/handshake.h"
+
 namespace tcpvitals {
 
 namespace {
 
+// Below it the kernel gives no port unless it is told to.
+constexpr std::uint16_t kFirstUnprivileged = 1024;
+
 PortNameId name_of(PortLabel port) { return static_cast<PortNameId>(port - kPortNamed); }
 
 }  // namespace
-
-PortLabel Grouping::port_label(std::uint16_t service) const {
-  if (service == 0) return kPortUnknown;
-  if (const auto name = ports.find(service)) return kPortNamed + *name;
-  return ephemeral.contains(service) ? kPortEphemeral : service;
-}
 
 std::string Grouping::direction_text(const GroupKey& key) const {
   return std::string(by.direction ? to_string(key.direction) : "");
@@ -34,6 +35,11 @@ std::string Grouping::port_text(PortLabel port) const {
     default:
       return port < kPortNamed ? std::to_string(port) : std::string(ports.name(name_of(port)));
   }
+}
+
+std::string Grouping::service_text(std::uint16_t port) const {
+  const auto name = ports.find(port);
+  return name ? std::string(ports.name(*name)) : std::to_string(port);
 }
 
 std::string Grouping::peer_text(const GroupKey& key) const {
@@ -59,21 +65,71 @@ std::optional<GroupKey> Grouping::translate(const Grouping& old, const GroupKey&
   return now;
 }
 
-Direction Classifier::direction(const SocketRow& row) const {
-  if (row.state == TcpState::kSynSent) return Direction::kOutbound;
-  const IpAddress local = row.local_address();
-  if (listeners_.inbound(local, row.local_port)) return Direction::kInbound;
-  // From an ephemeral port to a service's: a client. The other way round: a server whose listener
-  // is gone, or was too short-lived to be seen. A port that the kernel withheld says nothing.
-  const PortRange& ephemeral = grouping_->ephemeral;
-  const bool here = ephemeral.contains(row.local_port);
-  const bool there = row.remote_port == 0 ? !here : ephemeral.contains(row.remote_port);
-  if (here != there) return here ? Direction::kOutbound : Direction::kInbound;
-  // It may be the connection of a listener that is younger than the table.
-  if (refresh_ && refresh_() && listeners_.inbound(local, row.local_port)) {
-    return Direction::kInbound;
+void Classifier::set_local_ports(std::optional<LocalPorts> ports, const GroupTable& groups) {
+  for (ServicePorts& services : services_) services.set_limit(groups.limit());
+  if (ports == local_ports_) return;
+  local_ports_ = std::move(ports);
+  for (const GroupTable::Group& group : groups.groups()) {
+    if (!group.named || group.key.port >= kPortEphemeral) continue;
+    const auto port = static_cast<std::uint16_t>(group.key.port);
+    if (is_local(port)) services(group.key.direction).name(port);
   }
-  return Direction::kOutbound;
+}
+
+void Classifier::forget_ports(TimePoint now, const GroupTable& groups) {
+  for (const Direction direction : {Direction::kInbound, Direction::kOutbound}) {
+    std::bitset<65536> shown;
+    for (const GroupTable::Group& g : groups.groups()) {
+      if (g.named && g.key.direction == direction && g.key.port < kPortEphemeral) {
+        shown.set(g.key.port);
+      }
+    }
+    services(direction).retain(now, [&](std::uint16_t port) { return shown.test(port); });
+  }
+}
+
+bool Classifier::is_local(std::uint16_t port) const {
+  return local_ports_ ? local_ports_->contains(port) : port >= kFirstUnprivileged;
+}
+
+bool Classifier::served(std::uint16_t port) const { return !is_local(port) && served_[port]; }
+
+bool Classifier::listens(const SocketRow& row) {
+  const std::uint16_t port = row.local_port;
+  if (!listeners_.listens(row.local_address(), port)) return false;
+  if (is_local(port)) services(Direction::kInbound).name_early(port);
+  return true;
+}
+
+Direction Classifier::direction(const SocketRow& row) {
+  if (const auto by = opened_by(row)) {
+    return *by == OpenedBy::kUs ? Direction::kOutbound : Direction::kInbound;
+  }
+  if (listens(row) || served(row.local_port)) return Direction::kInbound;
+  if (services(Direction::kOutbound).contains(row.remote_port)) return Direction::kOutbound;
+  if (is_local(row.local_port) && !is_local(row.remote_port)) return Direction::kOutbound;
+  // It may be the connection of a listener that is younger than the table.
+  if (!row.time_wait && refresh_ && refresh_() && listens(row)) return Direction::kInbound;
+  const bool may_have = listeners_.may_have_listened(row.local_address(), row.local_port);
+  return may_have ? Direction::kInbound : Direction::kOutbound;
+}
+
+void Classifier::learn(const SocketRow& row, Direction direction, bool established) {
+  using Sign = ServicePorts::Sign;
+  const bool inbound = direction == Direction::kInbound;
+  const std::uint16_t port = inbound ? row.local_port : row.remote_port;
+  if (!is_local(port)) {
+    if (inbound) served_[port] = true;
+    return;
+  }
+  const Sign sign = !established ? Sign::kFailure : inbound ? Sign::kListener : Sign::kConnection;
+  if (services(direction).add(port, sign)) ++generation_;
+}
+
+PortLabel Classifier::port_label(std::uint16_t port, Direction direction) const {
+  if (port == 0) return kPortUnknown;
+  if (const auto name = grouping_->ports.find(port)) return kPortNamed + *name;
+  return is_local(port) && !services(direction).contains(port) ? kPortEphemeral : port;
 }
 
 GroupKey Classifier::key(const SocketRow& row, Direction direction) const {
@@ -85,7 +141,7 @@ GroupKey Classifier::key(const SocketRow& row, Direction direction) const {
   // unknown then, an inbound one is not.
   if (by.port) {
     key.port =
-        grouping_->port_label(direction == Direction::kInbound ? row.local_port : row.remote_port);
+        port_label(direction == Direction::kInbound ? row.local_port : row.remote_port, direction);
   }
   if (by.cgroup) key.cgroup = cgroup(row, direction);
   if (by.netns) key.netns = netns_;

@@ -139,6 +139,7 @@ class GroupTable {
 
   // What a group is asked for: a connection that is or was established, or an attempt.
   enum class For { kConnection, kAttempt };
+  static For wanted(bool connected) { return connected ? For::kConnection : For::kAttempt; }
 
   GroupId find_or_add(const GroupKey& key, For what = For::kConnection);
 

@@ -24,6 +24,7 @@ struct ConnectionLimits {
   std::size_t peers = 64;             // names of peers, the built-in ones included
   std::size_t cgroups = 100;          // names of cgroups
   std::size_t namespaces = 64;        // network namespaces, ours included
+  std::size_t listeners = 256;        // addresses and ports that listen and are shown
 
   bool operator==(const ConnectionLimits&) const = default;
 };
@@ -41,7 +42,7 @@ struct ConnectionsConfig {
 
   bool operator==(const ConnectionsConfig&) const = default;
 
-  Grouping grouping(PortRange ephemeral) const { return {group_by, peers, ports, ephemeral}; }
+  Grouping grouping() const { return {group_by, peers, ports}; }
 };
 
 }  // namespace tcpvitals

@@ -1,7 +1,6 @@
 #include "collectors/connections/connections_collector.h"
 
 #include <algorithm>
-#include <charconv>
 
 #include "collectors/connections/connection_metrics.h"
 
@@ -9,18 +8,6 @@ namespace tcpvitals {
 namespace {
 
 constexpr auto kLongestRetry = std::chrono::minutes(1);
-
-// "32768\t60999\n"; the kernel's default where it cannot be read (the sysctl collector says so).
-PortRange ephemeral_ports(const KernelSource& kernel) {
-  const auto text = kernel.read("sys/net/ipv4/ip_local_port_range");
-  if (!text) return kDefaultEphemeral;
-  PortRange range;
-  const char* end = text->data() + text->size();
-  const auto first = std::from_chars(text->data(), end, range.first);
-  const char* rest = std::find_if(first.ptr, end, [](char c) { return c >= '0' && c <= '9'; });
-  const auto last = std::from_chars(rest, end, range.last);
-  return first.ec == std::errc() && last.ec == std::errc() ? range : kDefaultEphemeral;
-}
 
 }  // namespace
 
@@ -39,7 +26,6 @@ void ConnectionsCollector::open() {
   }
   sampler_ = std::make_unique<Sampler>(
       std::move(*sockets), SamplerOptions{.config = options_.config,
-                                          .ephemeral = ephemeral_ports(kernel_),
                                           .event_buffer_bytes = options_.event_buffer_bytes,
                                           .files = &kernel_,
                                           .namespaces = options_.namespaces});

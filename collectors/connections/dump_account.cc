@@ -21,7 +21,8 @@ std::uint32_t DumpAccount::seconds_now() const {
 void DumpAccount::add_socket_without_counters(const SocketRow& row) {
   count_state(row.state);
   const Direction direction = classifier_.direction(row);
-  const GroupId id = shared_.groups.find_or_add(classifier_.key(row, direction));
+  const GroupId id = shared_.groups.find_or_add(classifier_.key(row, direction),
+                                                GroupTable::wanted(row.time_wait));
   GroupStats::LastDump& dump = shared_.groups.dump(id);
   if (!row.time_wait) {
     ++dump.syn_received;
@@ -32,7 +33,7 @@ void DumpAccount::add_socket_without_counters(const SocketRow& row) {
 }
 
 void DumpAccount::count_local_port(GroupId group, std::uint16_t port, std::uint32_t ends) {
-  if (!classifier_.grouping().ephemeral.contains(port)) return;
+  if (!classifier_.local_ports() || !classifier_.local_ports()->contains(port)) return;
   std::uint16_t& in_use = shared_.ports_in_use[ends & 0xffff];
   if (in_use < 0xffff) ++in_use;
   GroupStats::LastDump& dump = shared_.groups.dump(group);

@@ -38,7 +38,7 @@ using StateCounts = std::array<std::uint32_t, kTcpStates>;
 class DumpAccount {
  public:
   // Both must outlive it.
-  DumpAccount(TrackerShared& shared, const Classifier& classifier)
+  DumpAccount(TrackerShared& shared, Classifier& classifier)
       : shared_(shared), classifier_(classifier) {}
 
   void begin(TimePoint now);
@@ -64,7 +64,7 @@ class DumpAccount {
   void count_local_port(GroupId group, std::uint16_t port, std::uint32_t ends);
 
   TrackerShared& shared_;
-  const Classifier& classifier_;
+  Classifier& classifier_;
   TimePoint now_{};
   Totals running_;
   Totals complete_;

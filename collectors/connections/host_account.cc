@@ -8,11 +8,10 @@
 namespace tcpvitals {
 
 HostAccount::HostAccount(DumpSockets sockets, std::shared_ptr<const KernelSource> files,
-                         ConnectionsConfig config, PortRange ephemeral)
+                         ConnectionsConfig config)
     : files_(std::move(files)),
       config_(std::move(config)),
-      ephemeral_(ephemeral),
-      grouping_(std::make_unique<const Grouping>(config_.grouping(ephemeral_))),
+      grouping_(std::make_unique<const Grouping>(config_.grouping())),
       groups_(config_.limits.groups),
       shared_{groups_} {
   apply_limits();
@@ -64,7 +63,7 @@ void HostAccount::remove_others() {
 void HostAccount::configure(ConnectionsConfig config) {
   const Excludes before = std::exchange(config_, std::move(config)).excludes;
   apply_limits();
-  auto grouping = std::make_unique<const Grouping>(config_.grouping(ephemeral_));
+  auto grouping = std::make_unique<const Grouping>(config_.grouping());
   groups_.rekey([&](const GroupKey& key) { return grouping->translate(*grouping_, key); });
   for (const auto& account : namespaces_) {
     account->set_grouping(*grouping);
@@ -131,6 +130,7 @@ void HostAccount::keep_dump(const NamespaceAccount& account) {
 void HostAccount::end_dump(TimePoint now) {
   shared_.end_dump();
   groups_.forget_idle(now, config_.group_idle);
+  for (const auto& account : namespaces_) account->forget_ports(now);
   if (cgroups_) {
     for (const auto& account : namespaces_) {
       if (account->rows() > 0) cgroups_->saw_rows(account->rows_with_cgroup() > 0);

@@ -29,7 +29,7 @@ class HostAccount {
  public:
   // `files`: those of our own namespace; null: none can be read.
   HostAccount(DumpSockets sockets, std::shared_ptr<const KernelSource> files,
-              ConnectionsConfig config, PortRange ephemeral);
+              ConnectionsConfig config);
 
   using Namespaces = std::vector<std::unique_ptr<NamespaceAccount>>;
   const Namespaces& namespaces() const { return namespaces_; }  // ours first
@@ -73,7 +73,6 @@ class HostAccount {
 
   const std::shared_ptr<const KernelSource> files_;
   ConnectionsConfig config_;
-  const PortRange ephemeral_;
   std::unique_ptr<const Grouping> grouping_;
   std::unique_ptr<CgroupNames> cgroups_;  // null while not grouped by
   GroupTable groups_;

@@ -1,7 +1,6 @@
 #include "collectors/connections/namespace_account.h"
 
-#include <algorithm>
-#include <charconv>
+#include <string_view>
 #include <utility>
 
 namespace tcpvitals {
@@ -10,17 +9,15 @@ namespace {
 constexpr std::uint32_t kAllStates = 0xfff;
 constexpr std::uint32_t kListenOnly = 1U << static_cast<unsigned>(TcpState::kListen);
 
-// "32768\t60999\n".
-std::optional<PortRange> read_local_ports(const KernelSource& files) {
-  const auto text = files.read("sys/net/ipv4/ip_local_port_range");
-  if (!text) return std::nullopt;
-  PortRange range;
-  const char* end = text->data() + text->size();
-  const auto first = std::from_chars(text->data(), end, range.first);
-  const char* rest = std::find_if(first.ptr, end, [](char c) { return c >= '0' && c <= '9'; });
-  const auto last = std::from_chars(rest, end, range.last);
-  if (first.ec != std::errc() || last.ec != std::errc()) return std::nullopt;
-  return range;
+// Nothing where they cannot be read (the sysctl collector says so). A kernel may reserve none.
+std::optional<LocalPorts> read_local_ports(const KernelSource& files) {
+  const auto range = files.read("sys/net/ipv4/ip_local_port_range");
+  if (!range) return std::nullopt;
+  const auto reserved = files.read("sys/net/ipv4/ip_local_reserved_ports");
+  if (!reserved && !reserved.error().is_absent()) return std::nullopt;
+  auto ports = parse_local_ports(*range, reserved ? std::string_view(*reserved) : "");
+  if (!ports) return std::nullopt;
+  return std::move(*ports);
 }
 
 }  // namespace
@@ -32,6 +29,7 @@ NamespaceAccount::NamespaceAccount(NamespaceIdentity identity, DumpSockets socke
       files_(std::move(files)),
       listener_socket_(std::move(sockets.listeners)),
       dump_socket_(std::move(sockets.dump)),
+      groups_(shared.groups),
       classifier_(
           listeners_, grouping, [this] { return refresh_listeners(); }, identity_.netns,
           std::move(find_cgroup)),
@@ -39,15 +37,16 @@ NamespaceAccount::NamespaceAccount(NamespaceIdentity identity, DumpSockets socke
 
 // Because a direction is uncertain.
 bool NamespaceAccount::refresh_listeners() {
-  return may_refresh(last_listeners_, Clock::now()) && dump_listeners();
+  return may_refresh(last_listeners_, Clock::now()) &&
+         dump_listeners(ListenerTable::Look::kRefresh);
 }
 
-bool NamespaceAccount::dump_listeners() {
+bool NamespaceAccount::dump_listeners(ListenerTable::Look look) {
   const double start = thread_cpu_seconds();
   auto done = read_listeners();
   const TimePoint now = Clock::now();
   if (done) {
-    listeners_.commit(now);
+    listeners_.commit(now, look);
     listener_error_.reset();
   } else {
     listener_error_ = std::move(done.error()).in("listener dump");
@@ -88,7 +87,7 @@ void NamespaceAccount::note_closed_listener(const SocketRow& event, TimePoint no
 }
 
 DumpNeed NamespaceAccount::look(TimePoint now, bool everything) {
-  if (files_) local_ports_ = read_local_ports(*files_);
+  classifier_.set_local_ports(files_ ? read_local_ports(*files_) : std::nullopt, groups_);
   if (identity_.nsid == kOwnNamespace) return DumpNeed::kFull;
   activity_ = files_ ? read_activity(*files_) : std::nullopt;
   return dump_need(last_dump_, activity_, now, everything);
@@ -140,10 +139,9 @@ Snapshot::Namespace NamespaceAccount::report(const Grouping& grouping) const {
   report.as_of = as_of_;
   report.states = tracker_.host_states();
   for (const Listener& listener : listeners_.open()) {
-    const PortLabel label = grouping.port_label(listener.endpoint.port);
-    std::string port = grouping.port_text(label == kPortEphemeral ? listener.endpoint.port : label);
-    report.listeners.push_back({listener, std::move(port)});
+    report.listeners.push_back({listener, grouping.service_text(listener.endpoint.port)});
   }
+  report.local_ports = classifier_.local_ports();
   report.tracker = tracker_.stats();
   const auto now = totals_at_start_ ? read_totals() : std::nullopt;
   if (now) report.since_start = *now - *totals_at_start_;

@@ -44,7 +44,7 @@ class NamespaceAccount {
   void set_grouping(const Grouping& grouping) { classifier_.set_grouping(grouping); }
 
   // Takes a listener dump now. True if the table is renewed.
-  bool dump_listeners();
+  bool dump_listeners(ListenerTable::Look look);
   const ListenerDump& last_listener_dump() const { return last_listeners_; }
   const std::optional<Error>& listener_error() const { return listener_error_; }  // of that dump
 
@@ -71,8 +71,11 @@ class NamespaceAccount {
   std::uint64_t rows() const { return rows_; }
   std::uint64_t rows_with_cgroup() const { return rows_with_cgroup_; }
 
-  // net.ipv4.ip_local_port_range, read before each dump; nothing where it cannot be read.
-  const std::optional<PortRange>& local_ports() const { return local_ports_; }
+  // Read before each dump; nothing where they cannot be read.
+  const std::optional<LocalPorts>& local_ports() const { return classifier_.local_ports(); }
+
+  // After a round: see Classifier.
+  void forget_ports(TimePoint now) { classifier_.forget_ports(now, groups_); }
 
   Snapshot::Namespace report(const Grouping& grouping) const;
 
@@ -85,13 +88,13 @@ class NamespaceAccount {
   const std::shared_ptr<const KernelSource> files_;
   const std::unique_ptr<DiagSocket> listener_socket_;
   const std::unique_ptr<DiagSocket> dump_socket_;
+  const GroupTable& groups_;
   ListenerTable listeners_;
   ListenerDump last_listeners_;
   std::optional<Error> listener_error_;
   Classifier classifier_;
   Tracker tracker_;
   std::optional<HostTotals> totals_at_start_;  // when the first dump ended
-  std::optional<PortRange> local_ports_;
   std::optional<NamespaceActivity> activity_;  // when it was looked at
   LastDump last_dump_;
   TimePoint as_of_{};               // when what is told of it was true

@@ -26,9 +26,8 @@ std::shared_ptr<const KernelSource> unowned(const KernelSource* source) {
 
 Sampler::Sampler(DiagSockets sockets, SamplerOptions options)
     : wished_buffer_bytes_(options.event_buffer_bytes),
-      ephemeral_(options.ephemeral),
       host_({std::move(sockets.listeners), std::move(sockets.dump)}, unowned(options.files),
-            std::move(options.config), options.ephemeral),
+            std::move(options.config)),
       events_(std::move(sockets.events), host_),
       namespaces_(options.namespaces, host_, events_),
       reconfiguration_(events_, host_),
@@ -96,7 +95,8 @@ void Sampler::dump_due_listeners() {
   for (const auto& account : host_.namespaces()) {
     const bool due = start >= next_listener_dump(account->last_listener_dump(), all);
     // What this turn has no time for is due in the next.
-    if (due && Clock::now() - start < kListenerTurn) account->dump_listeners();
+    if (due && Clock::now() - start < kListenerTurn)
+      account->dump_listeners(ListenerTable::Look::kRegular);
     next_listeners_ =
         std::min(next_listeners_, next_listener_dump(account->last_listener_dump(), all));
   }
@@ -172,7 +172,6 @@ SnapshotResult Sampler::outcome() {
 
 std::shared_ptr<const Snapshot> Sampler::snapshot() {
   auto s = std::make_shared<Snapshot>(last_);
-  s->ephemeral = ephemeral_;
   describe(events_, wished_buffer_bytes_, *s);
   describe(host_, *s);
   namespaces_.describe(*s);

@@ -40,7 +40,6 @@ namespace tcpvitals {
 
 struct SamplerOptions {
   ConnectionsConfig config;
-  PortRange ephemeral = kDefaultEphemeral;
   std::size_t event_buffer_bytes = 0;  // that were wished for
 
   // The files of our own namespace; null: none can be read. Must outlive the sampler.
@@ -92,7 +91,6 @@ class Sampler {
   void log_losses();
 
   const std::size_t wished_buffer_bytes_;
-  const PortRange ephemeral_;
   SamplerRequests requests_;
   HostAccount host_;
   EventReader events_;

@@ -44,6 +44,7 @@ struct Snapshot {
     TimePoint as_of;    // when it was dumped, or nothing had moved since it was
     std::array<std::uint32_t, kTcpStates> states{};
     std::vector<OpenListener> listeners;
+    std::optional<LocalPorts> local_ports;
     TrackerStats tracker;
     std::optional<HostTotals> since_start;  // since the first dump
   };
@@ -63,7 +64,6 @@ struct Snapshot {
   double longest_event_pause_seconds = 0;  // in which events were not looked for, during it
 
   ConnectionsConfig config;
-  PortRange ephemeral;
 
   std::vector<Group> groups;
   std::vector<Namespace> namespaces;  // ours first

@@ -25,6 +25,10 @@ bool is_left_out(const Excludes& before, const Excludes& now, const SocketRow& e
 
 void Tracker::begin_dump(TimePoint now, bool events_lost) {
   forget_vanished(now);
+  if (ports_named_ != classifier_.generation()) {
+    ports_named_ = classifier_.generation();
+    grouping_ = (grouping_ + 1) & 3;
+  }
   if (!started_) past_.set_start(now);
   dumping_ = true;
   one_miss_ends_ = events_lost;
@@ -89,15 +93,24 @@ void Tracker::add_row(const SocketRow& row) {
   }
   const bool renamed = !found_cgroups_.empty() && found_cgroups_.contains(row.cgroup_id) &&
                        groups_.groups()[c.group].key.cgroup == kCgroupUnknown;
-  if (c.grouping != grouping_ || renamed) {
-    const Direction direction = c.outbound ? Direction::kOutbound : Direction::kInbound;
-    books_.move(c, groups_.find_or_add(classifier_.key(row, direction)));
-    c.grouping = grouping_ & 3;
-  }
+  if (c.grouping != grouping_ || renamed) move(c, row, c.opened());
   if (c.vanished) books_.enter(c);
   c.vanished = false;
   table_.mark_seen(index);
   advance(c, row, sample);
+}
+
+// To the group that it has now.
+void Tracker::move(TrackedConnection& c, const SocketRow& row, bool connected) {
+  const GroupKey key = classifier_.key(row, direction_of(c));
+  books_.move(c, groups_.find_or_add(key, GroupTable::wanted(connected)));
+  c.grouping = grouping_ & 3;
+}
+
+// The attempt was answered. Groups have more room for connections than for attempts.
+void Tracker::connect(TrackedConnection& c, const SocketRow& row) {
+  classifier_.learn(row, direction_of(c), true);
+  move(c, row, true);
 }
 
 void Tracker::begin(Index index, const SocketRow& row, std::uint32_t ends) {
@@ -106,7 +119,9 @@ void Tracker::begin(Index index, const SocketRow& row, std::uint32_t ends) {
   info_length_ = row.info_length;
   const Direction direction = classifier_.direction(row);
   c.outbound = direction == Direction::kOutbound;
-  c.group = groups_.find_or_add(classifier_.key(row, direction));
+  const bool connected = established(row.state);
+  if (connected) classifier_.learn(row, direction, true);
+  c.group = groups_.find_or_add(classifier_.key(row, direction), GroupTable::wanted(connected));
   groups_.retain(c.group);
   c.grouping = grouping_ & 3;
   c.ends = ends;
@@ -127,6 +142,7 @@ void Tracker::begin(Index index, const SocketRow& row, std::uint32_t ends) {
 }
 
 void Tracker::advance(TrackedConnection& c, const SocketRow& row, const TcpInfoSample& sample) {
+  if (!established(c.state) && established(row.state)) connect(c, row);
   if (c.state != row.state) {
     books_.change_state(c, row.state);
     c.close_wait_since = 0;
@@ -219,9 +235,12 @@ void Tracker::finish_known(Index index, const SocketRow& event, TimePoint now) {
     if (!is_left_out(excluded_before_, excluded_now_, event)) finish_unknown(event, now);
     return;
   }
-  GroupStats& group = books_.group(c);
   const bool counted_as_closed = c.vanished && c.opened();
-  if (!c.opened() && was_established(sample.info)) {
+  const bool answered = !c.opened() && was_established(sample.info);
+  if (answered && final_counters) connect(c, event);
+  if (!c.opened() && !answered) classifier_.learn(event, direction_of(c), false);
+  GroupStats& group = books_.group(c);
+  if (answered) {
     if (c.vanished) {
       ++group.opened;
     } else {
@@ -257,7 +276,10 @@ void Tracker::finish_unknown(const SocketRow& event, TimePoint now) {
   const Direction direction = classifier_.direction(event);
   const bool outbound = direction == Direction::kOutbound;
   if (!outbound && is_spare_of_handshake(event, sample)) return;
-  GroupStats& group = groups_[groups_.find_or_add(classifier_.key(event, direction))];
+  const bool failed = outbound && !was_established(sample.info);
+  classifier_.learn(event, direction, !failed);
+  const GroupKey key = classifier_.key(event, direction);
+  GroupStats& group = groups_[groups_.find_or_add(key, GroupTable::wanted(!failed))];
   books_.begin_attempt(group, outbound);
   TcpMeter whole_life;
   whole_life.outbound = outbound;
@@ -265,9 +287,7 @@ void Tracker::finish_unknown(const SocketRow& event, TimePoint now) {
   if (final_counters) {
     books_.measure(group, [&](TcpTotals& totals) { whole_life.finish(sample, totals); });
   }
-  if (outbound && !was_established(sample.info)) {
-    return books_.count_failure(group, failure_of(event, sample));
-  }
+  if (failed) return books_.count_failure(group, failure_of(event, sample));
   ++group.opened;
   ++group.closed[static_cast<std::size_t>(end_of(event, sample, outbound, TcpState::kClose))];
   if (!final_counters) ++books_.stats.closes_without_counters;
@@ -290,7 +310,7 @@ Tracker::Known Tracker::known(const SocketRow& row) const {
     return {direction, classifier_.key(row, direction), TimePoint::max()};
   }
   const TrackedConnection& c = table_[index];
-  return {c.outbound ? Direction::kOutbound : Direction::kInbound, groups_.groups()[c.group].key,
+  return {direction_of(c), groups_.groups()[c.group].key,
           c.first_seen == 0 ? TimePoint::min() : TimePoint(std::chrono::seconds(c.first_seen))};
 }
 

@@ -72,7 +72,7 @@ namespace tcpvitals {
 class Tracker {
  public:
   // Both must outlive the tracker.
-  Tracker(TrackerShared& shared, const Classifier& classifier)
+  Tracker(TrackerShared& shared, Classifier& classifier)
       : shared_(shared),
         groups_(shared.groups),
         classifier_(classifier),
@@ -145,7 +145,12 @@ class Tracker {
   static constexpr std::size_t kMaxVanished = 65'536;
   static constexpr auto kDumpTime = std::chrono::seconds(10);  // from its begin to a row, at most
 
+  static Direction direction_of(const TrackedConnection& c) {
+    return c.outbound ? Direction::kOutbound : Direction::kInbound;
+  }
   void begin(Index index, const SocketRow& row, std::uint32_t ends);
+  void connect(TrackedConnection& c, const SocketRow& row);
+  void move(TrackedConnection& c, const SocketRow& row, bool connected);
   void advance(TrackedConnection& c, const SocketRow& row, const TcpInfoSample& sample);
   void drop(Index index);
 
@@ -158,7 +163,7 @@ class Tracker {
 
   TrackerShared& shared_;
   GroupTable& groups_;
-  const Classifier& classifier_;
+  Classifier& classifier_;
   Books books_;
   DumpAccount account_;
   ConnectionTable table_;
@@ -169,6 +174,7 @@ class Tracker {
   bool dumping_ = false;
   bool one_miss_ends_ = false;                        // in the running dump
   std::uint8_t grouping_ = 0;                         // number of the classifier's grouping: 2 bits
+  std::uint32_t ports_named_ = 0;                     // the classifier's generation
   Excludes excluded_before_;                          // until a dump ends
   Excludes excluded_now_;                             // until the kernel excludes it
   absl::flat_hash_set<std::uint64_t> found_cgroups_;  // until a dump ends

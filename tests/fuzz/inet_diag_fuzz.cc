@@ -22,7 +22,8 @@ std::vector<SocketRow> read(std::span<const std::byte> datagram) {
 
 void check(const testing::Tracking& tracking) {
   std::size_t tracked = 0;
-  for (const auto& [key, g, references, idle, touched, named] : tracking.groups.groups()) {
+  for (const GroupTable::Group& group : tracking.groups.groups()) {
+    const GroupStats& g = group.stats;
     std::int64_t live = 0;
     for (std::size_t i = 1; i < kTcpStates; ++i) {
       tracked += g.connections[i];
@@ -42,7 +43,7 @@ void check(const testing::Tracking& tracking) {
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   const std::vector<SocketRow> rows = read(std::as_bytes(std::span(data, size)));
-  testing::Tracking tracking({.limits = {.connections = 16, .groups = 8}}, {});
+  testing::Tracking tracking({.limits = {.connections = 16, .groups = 8}});
   tracking.listeners.begin();
   for (const SocketRow& row : rows) {
     if (row.state == TcpState::kListen) tracking.listeners.add(row);

@@ -68,28 +68,69 @@ bool is_bounded(const NaiveGroups::Key& key) {
   return key.port != "other" && (!is_name(key.port) || key.netns != 0);
 }
 
+// Never established, not even before the start.
+bool had_no_connection(const NaiveGroups::Group& group) {
+  return group.stats.opened == 0 && group.stats.closes() == 0 && group.stats.at_start == 0;
+}
+
 }  // namespace
 
-NaiveGroups::Ref NaiveGroups::find_or_add(const Key& key) {
+NaiveGroups::Ref NaiveGroups::find_or_add(const Key& key, bool connected) {
   const auto found = named.find(key);
   if (found != named.end()) {
     found->second->touched = true;
+    found->second->asked = ++requests;
     return found->second;
   }
-  const auto bounded = [](const auto& entry) { return is_bounded(entry.first); };
-  if (is_bounded(key) &&
-      static_cast<std::size_t>(std::count_if(named.begin(), named.end(), bounded)) >= limit) {
-    ++overflowed;
-    return find_or_add(
-        {key.direction, "other", key.peer, key.netns == 0 ? NetnsId{0} : kNetnsOther});
+  if (is_bounded(key)) {
+    const auto taken = static_cast<std::size_t>(std::count_if(
+        named.begin(), named.end(), [](const auto& entry) { return is_bounded(entry.first); }));
+    bool room = taken < limit;
+    if (!connected) {
+      room = room && attempts.size() < limit / 4 && attempts_added < limit;
+    } else if (!room) {
+      room = displace_attempts() || taken - attempts.size() < limit;
+    }
+    if (!room) {
+      ++overflowed;
+      return find_or_add(
+          {key.direction, "other", key.peer, key.netns == 0 ? NetnsId{0} : kNetnsOther}, connected);
+    }
+    if (!connected) {
+      attempts.insert(key);
+      ++attempts_added;
+    }
   }
   Ref group = std::make_shared<Group>();
+  group->asked = ++requests;
   named.emplace(key, group);
   all.erase(std::remove_if(all.begin(), all.end(), [](const auto& g) { return g.expired(); }),
             all.end());
   all.push_back(group);
   most = std::max(most, all.size());
   return group;
+}
+
+bool NaiveGroups::displace_attempts() {
+  auto oldest = named.end();
+  for (auto it = named.begin(); it != named.end(); ++it) {
+    const Group& group = *it->second;
+    const auto& last = group.stats.last_dump;
+    const auto& running = group.running;
+    const bool leftovers = last.time_wait + last.fin_wait2 + last.syn_received + running.time_wait +
+                               running.fin_wait2 + running.syn_received >
+                           0;
+    if (attempts.count(it->first) == 0 || it->second.use_count() > 1 || leftovers ||
+        !had_no_connection(group)) {
+      continue;
+    }
+    if (oldest == named.end() || group.asked < oldest->second->asked) oldest = it;
+  }
+  if (oldest == named.end()) return false;
+  attempts.erase(oldest->first);
+  named.erase(oldest);
+  ++forgotten;
+  return true;
 }
 
 void NaiveGroups::begin_dump() {
@@ -105,6 +146,11 @@ void NaiveGroups::end_dump() {
 }
 
 void NaiveGroups::forget_idle(TimePoint now, Clock::duration idle) {
+  if (hour_start == TimePoint{} || now - hour_start >= std::chrono::hours(1)) {
+    hour_start = now;
+    attempts_added = 0;
+  }
+  attempts.clear();
   for (auto it = named.begin(); it != named.end();) {
     Group& group = *it->second;
     const auto& last = group.stats.last_dump;
@@ -116,7 +162,10 @@ void NaiveGroups::forget_idle(TimePoint now, Clock::duration idle) {
       group.touched = false;
       group.idle_since = now;
     }
-    const bool leaves = now - group.idle_since >= idle;
+    const bool only_attempts = had_no_connection(group);
+    const bool leaves = now - group.idle_since >= idle ||
+                        (only_attempts && now - group.idle_since >= std::chrono::minutes(5));
+    if (only_attempts && !leaves && is_bounded(it->first)) attempts.insert(it->first);
     forgotten += leaves ? 1 : 0;
     it = leaves ? named.erase(it) : std::next(it);
   }
@@ -133,6 +182,10 @@ void NaiveGroups::rekey(const Grouping& before, const Grouping& now) {
     }
     it = stays ? std::next(it) : named.erase(it);
   }
+  attempts.clear();
+  for (const auto& [key, group] : named) {
+    if (is_bounded(key) && had_no_connection(*group)) attempts.insert(key);
+  }
 }
 
 std::size_t NaiveWorld::connections() const {
@@ -143,6 +196,7 @@ std::size_t NaiveWorld::connections() const {
 
 NaiveTracker::NaiveTracker(NaiveWorld& shared, NetnsId id) : world(shared), netns(id) {
   world.trackers.insert(this);
+  for (ServicePorts& service : services) service.set_limit(world.groups.limit);
 }
 
 // Whatever is still tracked counts as closed.
@@ -162,16 +216,30 @@ std::size_t NaiveTracker::tracked() const {
       known.begin(), known.end(), [](const auto& entry) { return !entry.second.vanished; }));
 }
 
-Direction NaiveTracker::direction(const Sight& sight) const {
+// Nothing is asked of the counters: the simulated kernel shows no state in them.
+Direction NaiveTracker::direction(const Sight& sight) {
   if (sight.shown.state == TcpState::kSynSent) return Direction::kOutbound;
-  if (listening.count(sight.shown.local_port) > 0) return Direction::kInbound;
-  // Between a service's port and an ephemeral one, the service listened. A port that was withheld
-  // is taken for what the other is not.
-  const PortRange& ephemeral = world.grouping->ephemeral;
-  const bool from_service = !ephemeral.contains(sight.shown.local_port);
-  const bool to_ephemeral =
-      sight.shown.remote_port == 0 ? from_service : ephemeral.contains(sight.shown.remote_port);
-  return from_service && to_ephemeral ? Direction::kInbound : Direction::kOutbound;
+  if (sight.shown.state == TcpState::kSynReceived) return Direction::kInbound;
+  const std::uint16_t ours = sight.shown.local_port;
+  const bool given = kDefaultEphemeral.contains(ours);
+  if (listening.count(ours) > 0) {
+    if (given) services[0].name_early(ours);
+    return Direction::kInbound;
+  }
+  if (!given && served.count(ours) > 0) return Direction::kInbound;
+  return Direction::kOutbound;
+}
+
+void NaiveTracker::learn(const Sight& sight, Direction direction, bool connected) {
+  const bool inbound = direction == Direction::kInbound;
+  const std::uint16_t service = inbound ? sight.shown.local_port : sight.shown.remote_port;
+  if (!kDefaultEphemeral.contains(service)) {
+    if (inbound) served.insert(service);
+    return;
+  }
+  using Sign = ServicePorts::Sign;
+  const Sign sign = !connected ? Sign::kFailure : inbound ? Sign::kListener : Sign::kConnection;
+  if (services[inbound ? 0 : 1].add(service, sign)) ports_named = true;
 }
 
 NaiveGroups::Key NaiveTracker::key(const Sight& sight, Direction direction) const {
@@ -188,7 +256,9 @@ NaiveGroups::Key NaiveTracker::key(const Sight& sight, Direction direction) cons
   } else if (const auto name = grouping.ports.find(service)) {
     key.port = grouping.ports.name(*name);
   } else {
-    key.port = grouping.ephemeral.contains(service) ? "ephemeral" : std::to_string(service);
+    const bool named = services[inbound ? 0 : 1].contains(service);
+    key.port =
+        kDefaultEphemeral.contains(service) && !named ? "ephemeral" : std::to_string(service);
   }
   return key;
 }
@@ -219,6 +289,9 @@ void NaiveTracker::begin_dump(TimePoint now, bool events_lost) {
   }
   if (!started) start = now;
   dump_began = now;
+  if (std::exchange(ports_named, false)) {
+    for (auto& [cookie, c] : known) c.grouped_anew = false;
+  }
   dumping = true;
   one_miss_ends = events_lost;
   now_seconds = std::chrono::duration_cast<std::chrono::seconds>(now.time_since_epoch()).count();
@@ -252,7 +325,7 @@ void NaiveTracker::end_dump(TimePoint now) {
 }
 
 void NaiveTracker::use_port(NaiveGroups::Group& group, const Sight& row) {
-  if (!world.grouping->ephemeral.contains(row.shown.local_port)) return;
+  if (!kDefaultEphemeral.contains(row.shown.local_port)) return;
   const std::uint32_t in_use =
       ++ports[{row.local, row.remote, row.shown.remote_port, row.shown.ipv6}];
   group.running.ephemeral_ports = std::max(group.running.ephemeral_ports, in_use);
@@ -269,7 +342,7 @@ void NaiveTracker::add_row(const Sight& row) {
     if (out) return;
     ++states;
     const Direction d = direction(row);
-    NaiveGroups::Group& group = *world.groups.find_or_add(key(row, d));
+    NaiveGroups::Group& group = *world.groups.find_or_add(key(row, d), row.shown.time_wait);
     const bool fin_wait2 = row.shown.state == TcpState::kFinWait2;
     if (!row.shown.time_wait) ++group.running.syn_received;
     if (row.shown.time_wait) ++(fin_wait2 ? group.running.fin_wait2 : group.running.time_wait);
@@ -317,20 +390,7 @@ void NaiveTracker::add_row(const Sight& row) {
     begin(row);
     return;
   }
-  if (!c.grouped_anew) {
-    const Direction d = c.outbound ? Direction::kOutbound : Direction::kInbound;
-    const NaiveGroups::Ref to = world.groups.find_or_add(key(row, d));
-    if (to != c.group) {
-      ++moved;
-      if (c.opened && !c.vanished) {
-        --c.group->stats.at_start;
-        ++to->stats.at_start;
-      }
-      c.group->touched = true;
-      c.group = to;
-    }
-    c.grouped_anew = true;
-  }
+  if (!c.grouped_anew) move(c, row, c.opened);
   if (c.vanished) {
     ++returned;
     c.vanished = false;
@@ -339,11 +399,31 @@ void NaiveTracker::add_row(const Sight& row) {
   look(c, row);
 }
 
+void NaiveTracker::move(Connection& c, const Sight& sight, bool connected) {
+  const Direction d = c.outbound ? Direction::kOutbound : Direction::kInbound;
+  const NaiveGroups::Ref to = world.groups.find_or_add(key(sight, d), connected);
+  c.grouped_anew = true;
+  if (to == c.group) return;
+  ++moved;
+  if (c.opened && !c.vanished) {
+    --c.group->stats.at_start;
+    ++to->stats.at_start;
+  }
+  c.group->touched = true;
+  c.group = to;
+}
+
+void NaiveTracker::connect(Connection& c, const Sight& sight) {
+  learn(sight, c.outbound ? Direction::kOutbound : Direction::kInbound, true);
+  move(c, sight, true);
+}
+
 void NaiveTracker::begin(const Sight& row) {
   Connection& c = known[row.shown.cookie];
   const Direction d = direction(row);
   c.outbound = d == Direction::kOutbound;
-  c.group = world.groups.find_or_add(key(row, d));
+  if (established(row.shown.state)) learn(row, d, true);
+  c.group = world.groups.find_or_add(key(row, d), established(row.shown.state));
   c.grouped_anew = true;
   if (started && !is_excluded(excluded_before, row) &&
       !is_past(row, dump_began + std::chrono::seconds(10))) {
@@ -368,6 +448,7 @@ void NaiveTracker::begin(const Sight& row) {
 }
 
 void NaiveTracker::look(Connection& c, const Sight& row) {
+  if (!established(c.seen.shown.state) && established(row.shown.state)) connect(c, row);
   NaiveGroups::Group& group = *c.group;
   seen.insert(row.shown.cookie);
   c.missed = false;
@@ -514,8 +595,11 @@ void NaiveTracker::finish_known(Connection& c, const Sight& event, TimePoint now
     if (!left_out(event)) finish_unknown(event, now);
     return;
   }
-  GroupStats& g = c.group->stats;
   const bool was_open = c.opened;
+  const Direction d = c.outbound ? Direction::kOutbound : Direction::kInbound;
+  if (!c.opened && !was_established(event)) learn(event, d, false);
+  if (!c.opened && was_established(event) && !cleared) connect(c, event);
+  GroupStats& g = c.group->stats;
   if (!c.opened && was_established(event)) {
     c.opened = true;
     ++g.opened;
@@ -542,14 +626,16 @@ void NaiveTracker::finish_unknown(const Sight& event, TimePoint now) {
   c.outbound = d == Direction::kOutbound;
   const bool spare = !cleared && !was_established(event) && event.truth.delivered_segments == 0;
   if (!c.outbound && spare) return;
-  c.group = world.groups.find_or_add(key(event, d));
+  const bool failed = c.outbound && !was_established(event);
+  learn(event, d, !failed);
+  c.group = world.groups.find_or_add(key(event, d), !failed);
   GroupStats& g = c.group->stats;
   ++(c.outbound ? stats.attempts : stats.accepted);
   ++g.syns_sent;
   c.counted = never_seen(event.truth);
   c.seen.shown.state = TcpState::kClose;
   if (!cleared) count_final(c, event);
-  if (c.outbound && !was_established(event)) return fail(*c.group, failure_by(event));
+  if (failed) return fail(*c.group, failure_by(event));
   ++g.opened;
   ++g.closed[end_by(event, c.outbound)];
   if (cleared) ++stats.closes_without_counters;

@@ -65,21 +65,28 @@ class NaiveGroups {
     GroupStats stats;  // `connections` is not used: they are counted when they are asked for
     GroupStats::LastDump running;
     bool touched = true;
+    std::uint64_t asked = 0;  // number of the request that found it last
     TimePoint idle_since{};
     GroupStats checked;  // as the test found it last
   };
   using Ref = std::shared_ptr<Group>;  // held by the table, and by each connection of the group
 
-  Ref find_or_add(const Key& key);
+  Ref find_or_add(const Key& key, bool connected);
   void begin_dump();
   void end_dump();
   void forget_idle(TimePoint now, Clock::duration idle);
   void rekey(const Grouping& before, const Grouping& now);
 
+  bool displace_attempts();
+
   std::map<Key, Ref> named;
   std::vector<std::weak_ptr<Group>> all;  // those that lost their name too
   std::size_t most = 0;                   // of them at one time
   std::size_t limit = 0;
+  std::set<Key> attempts;          // bounded groups that had no connection at the last look
+  std::size_t attempts_added = 0;  // in the hour that runs
+  TimePoint hour_start{};
+  std::uint64_t requests = 0;
   std::uint64_t overflowed = 0;
   std::uint64_t forgotten = 0;
 };
@@ -130,12 +137,16 @@ class NaiveTracker {
   };
 
   std::size_t tracked() const;
-  Direction direction(const Sight& sight) const;
+  Direction direction(const Sight& sight);
+  void learn(const Sight& sight, Direction direction, bool connected);
   NaiveGroups::Key key(const Sight& sight, Direction direction) const;
 
   NaiveWorld& world;
   const NetnsId netns;
-  std::set<std::uint16_t> listening;  // ports, on every address
+  std::set<std::uint16_t> listening;               // ports, on every address
+  std::set<std::uint16_t> served;                  // outside the range: connections came in there
+  std::array<ServicePorts, kDirections> services;  // inside it
+  bool ports_named = false;                        // since the last dump began
   std::map<std::uint64_t, Connection> known;
   std::set<std::uint64_t> past;  // not known, and not new
   bool started = false;
@@ -154,6 +165,8 @@ class NaiveTracker {
  private:
   using Destination = std::tuple<IpAddress, IpAddress, std::uint16_t, bool>;
 
+  void move(Connection& c, const Sight& sight, bool connected);
+  void connect(Connection& c, const Sight& sight);
   void begin(const Sight& row);
   void look(Connection& c, const Sight& row);
   static bool has_news(const Connection& c, const Sight& now);

@@ -134,7 +134,7 @@ class Simulation {
   Simulation(std::uint64_t seed, std::uint64_t steps)
       : random_(seed), seed_(seed), steps_(steps), configurations_(configurations()) {
     config_ = configurations_[0];
-    grouping_ = std::make_unique<Grouping>(config_.grouping(kDefaultEphemeral));
+    grouping_ = std::make_unique<Grouping>(config_.grouping());
     naive_.grouping = grouping_.get();
     apply_limits();
     for (int i = 0; i < 2; ++i) add_space();
@@ -159,7 +159,9 @@ class Simulation {
     Space(Simulation& world, NetnsId id)
         : classifier(listeners, *world.grouping_, {}, id),
           tracker(std::make_unique<Tracker>(world.shared_, classifier)),
-          naive(world.naive_, id) {}
+          naive(world.naive_, id) {
+      classifier.set_local_ports(LocalPorts{kDefaultEphemeral, {}}, world.groups_);
+    }
 
     ListenerTable listeners;
     Classifier classifier;
@@ -756,7 +758,7 @@ class Simulation {
     const Excludes before = config_.excludes;
     config_ = any_of(configurations_);
     apply_limits();
-    auto grouping = std::make_unique<Grouping>(config_.grouping(kDefaultEphemeral));
+    auto grouping = std::make_unique<Grouping>(config_.grouping());
     groups_.rekey([&](const GroupKey& key) { return grouping->translate(*grouping_, key); });
     naive_.groups.rekey(*grouping_, *grouping);
     for (const auto& space : spaces_) {
@@ -924,7 +926,7 @@ class Simulation {
     }
   }
 
-  void check_known(const Space& space, const Sight& sight, const SocketRow& row) const {
+  void check_known(Space& space, const Sight& sight, const SocketRow& row) const {
     if (row.state == TcpState::kListen) return;
     const Tracker::Known found = space.tracker->known(row);
     const auto known = space.naive.known.find(row.cookie);

@@ -54,7 +54,7 @@ struct FakeNamespace {
 struct Accounts {
   explicit Accounts(ConnectionsConfig config = by_netns(),
                     std::shared_ptr<const KernelSource> files = nullptr)
-      : host(fake_dump_sockets(kernel), std::move(files), std::move(config), kDefaultEphemeral) {}
+      : host(fake_dump_sockets(kernel), std::move(files), std::move(config)) {}
 
   void add(FakeNamespace& other, std::uint64_t inode, const std::string& label) {
     host.add({.id = inode,

@@ -18,6 +18,9 @@ namespace tcpvitals::testing {
 
 using Bytes = std::vector<std::byte>;
 
+// The kernel's default for net.ipv4.ip_local_port_range.
+inline constexpr PortRange kDefaultEphemeral{32768, 60999};
+
 struct FakeSocket {
   std::uint64_t cookie = 1;
   TcpState state = TcpState::kEstablished;

@@ -12,14 +12,14 @@
 
 namespace tcpvitals::testing {
 
-inline GroupKey classify(const Classifier& classifier, const SocketRow& row) {
+inline GroupKey classify(Classifier& classifier, const SocketRow& row) {
   return classifier.key(row, classifier.direction(row));
 }
 
 struct Tracking {
-  explicit Tracking(const ConnectionsConfig& config = {}, PortRange ephemeral = kDefaultEphemeral)
-      : grouping(std::make_unique<Grouping>(config.grouping(ephemeral))),
-        groups(config.limits.groups) {
+  explicit Tracking(const ConnectionsConfig& config = {})
+      : grouping(std::make_unique<Grouping>(config.grouping())), groups(config.limits.groups) {
+    classifier.set_local_ports(LocalPorts{kDefaultEphemeral, {}}, groups);
     shared.max_connections = config.limits.connections;
     shared.close_wait_threshold = config.close_wait_threshold;
   }
@@ -53,7 +53,7 @@ struct Tracking {
 
   // As the sampler does; the limits stay.
   void regroup(const ConnectionsConfig& config, const Excludes& before = {}) {
-    auto next = std::make_unique<Grouping>(config.grouping(grouping->ephemeral));
+    auto next = std::make_unique<Grouping>(config.grouping());
     groups.rekey([&](const GroupKey& key) { return next->translate(*grouping, key); });
     classifier.set_grouping(*next);
     tracker.regroup(before, config.excludes);

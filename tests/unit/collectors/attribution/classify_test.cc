@@ -2,6 +2,8 @@
 
 #include <doctest/doctest.h>
 
+#include <array>
+
 #include "tests/support/tracking.h"
 
 using namespace tcpvitals;
@@ -10,6 +12,7 @@ using namespace tcpvitals::testing;
 namespace {
 
 struct World {
+  World() { give(kDefaultEphemeral.first, kDefaultEphemeral.last); }
   void listen(const std::vector<FakeSocket>& sockets) {
     table.begin();
     for (const FakeSocket& s : sockets) {
@@ -22,11 +25,41 @@ struct World {
     const Bytes bytes = message(s);
     return testing::classify(classifier, first_row(bytes));
   }
+  // A connection that is established, or was.
+  GroupKey connection(const FakeSocket& s) {
+    const Bytes bytes = message(s);
+    const SocketRow row = first_row(bytes);
+    const Direction direction = classifier.direction(row);
+    classifier.learn(row, direction, true);
+    return classifier.key(row, direction);
+  }
+  void give(std::uint16_t first, std::uint16_t last) {
+    classifier.set_local_ports(LocalPorts{{first, last}, {}}, groups);
+  }
+  void closed(const FakeSocket& s) {
+    const Bytes bytes = message(s);
+    table.closed(first_row(bytes), now);
+  }
   ListenerTable table;
   TimePoint now = Clock::now();
-  Grouping grouping{{}, {}, {}, kDefaultEphemeral};
+  Grouping grouping{{}, {}, {}};
+  GroupTable groups{200};
   Classifier classifier{table, grouping};
 };
+
+// As the kernel shows an idle connection that this host opened, or accepted.
+FakeSocket opened(std::uint16_t from, std::uint16_t to) {
+  return {.local_port = from,
+          .remote_port = to,
+          .info = {.state = static_cast<std::uint8_t>(TcpState::kEstablished),
+                   .bytes_acked = 1,
+                   .min_rtt_us = 100}};
+}
+FakeSocket accepted(std::uint16_t at, std::uint16_t from) {
+  FakeSocket s = opened(at, from);
+  s.info.bytes_acked = 0;
+  return s;
+}
 
 FakeSocket listener(const std::string& address, std::uint16_t port, bool v6only = false) {
   return {.state = TcpState::kListen,
@@ -72,7 +105,7 @@ TEST_CASE("the port label is the service's: local if inbound, remote if outbound
   CHECK(world.classify({}).port == 443);
   CHECK(world.classify({.local_port = 50000, .remote_port = 5432}).port == 5432);
   CHECK(world.classify({.local_port = 50000, .remote_port = 40000}).port == kPortEphemeral);
-  CHECK(world.classify({.local_port = 40001, .remote_port = 50000}).port == kPortEphemeral);
+  CHECK(world.classify({.local_port = 40001, .remote_port = 50000}).port == 40001);
   CHECK(world.classify({.local_port = 50000, .remote_port = 0}).port == kPortUnknown);
   CHECK(world.classify({.local_port = 443, .remote_port = 0}).port == 443);
 }
@@ -83,13 +116,141 @@ TEST_CASE("an attempt to connect is outbound, whatever listens on its local port
   CHECK(world.classify({.state = TcpState::kSynSent}).direction == Direction::kOutbound);
 }
 
-TEST_CASE("from a service's port to an ephemeral one: a server, though its listener is gone") {
+TEST_CASE("who opened a connection decides its direction, whatever the ports are") {
+  for (const auto& [first, last] :
+       {std::pair<std::uint16_t, std::uint16_t>{32768, 60999}, {1024, 65535}, {20000, 20009}}) {
+    World world;
+    world.give(first, last);
+    for (const auto& [ours, theirs] : {std::pair<std::uint16_t, std::uint16_t>{720, 50051},
+                                       {20, 40200},
+                                       {443, 40000},
+                                       {40000, 443},
+                                       {8080, 9092},
+                                       {179, 179}}) {
+      CAPTURE(ours);
+      CAPTURE(theirs);
+      CHECK(world.classify(opened(ours, theirs)).direction == Direction::kOutbound);
+      CHECK(world.classify(accepted(ours, theirs)).direction == Direction::kInbound);
+    }
+    world.listen({listener("0.0.0.0", 179)});
+    CHECK(world.classify(opened(179, 179)).direction == Direction::kOutbound);
+  }
+}
+
+TEST_CASE("where the counters are silent, what nobody listens for was opened here") {
   World world;
-  CHECK(world.classify({}).direction == Direction::kInbound);
-  CHECK(world.classify({}).port == 443);
-  CHECK(world.classify({.remote_port = 0}).direction == Direction::kInbound);
+  CHECK(world.classify({.local_port = 720, .remote_port = 50051}).direction ==
+        Direction::kOutbound);
+  CHECK(world.classify({.local_port = 720, .remote_port = 0}).port == kPortUnknown);
   CHECK(world.classify({.remote_port = 5432}).direction == Direction::kOutbound);
   CHECK(world.classify({.local_port = 50000, .remote_port = 0}).direction == Direction::kOutbound);
+}
+
+TEST_CASE("a service outside the range is known by its connections when its listener is gone") {
+  World world;
+  world.connection(accepted(443, 40000));
+  CHECK(world.classify({.remote_port = 0}).direction == Direction::kInbound);
+  CHECK(world.classify({.remote_port = 0}).port == 443);
+  // Inside it a client may have been given the port since.
+  world.connection(accepted(41000, 40000));
+  CHECK(world.classify({.local_port = 41000, .remote_port = 0}).direction == Direction::kOutbound);
+}
+
+TEST_CASE("of two ports in the range the one that connections share is the service") {
+  World world;
+  const FakeSocket silent{.local_port = 50051, .remote_port = 40001};
+  world.closed({.local = "0.0.0.0", .local_port = 50051, .remote = "0.0.0.0", .remote_port = 0});
+  CHECK(world.classify(silent).direction == Direction::kInbound);
+  world.connection(opened(40500, 40001));
+  world.connection(opened(40501, 40001));
+  CHECK(world.classify(silent).direction == Direction::kOutbound);
+  CHECK(world.classify(silent).port == 40001);
+}
+
+TEST_CASE("a listening port keeps its number in any range") {
+  for (const bool wide : {false, true}) {
+    World world;
+    if (wide) world.give(1024, 65535);
+    for (const std::uint16_t port : std::to_array<std::uint16_t>({443, 8080, 9092, 50061})) {
+      world.listen({listener("0.0.0.0", port)});
+      CHECK(world.classify({.local_port = port}).port == port);
+      world.now += std::chrono::minutes(2);
+      world.listen({});  // closed; what came while it listened is still the service's
+      CHECK(world.classify(accepted(port, 40000)).port == port);
+    }
+  }
+}
+
+TEST_CASE("a remote port in the range keeps its number once two connections share it") {
+  World world;
+  world.give(1024, 65535);
+  for (const std::uint16_t port : std::to_array<std::uint16_t>({5432, 6379, 50051})) {
+    CHECK(world.connection(opened(40000, port)).port == kPortEphemeral);
+    const std::uint32_t before = world.classifier.generation();
+    CHECK(world.connection(opened(40001, port)).port == port);
+    CHECK(world.classifier.generation() == before + 1);
+    CHECK(world.classify(opened(40000, port)).port == port);  // the first one comes along
+  }
+  CHECK(world.classify(opened(40000, 7777)).port == kPortEphemeral);
+}
+
+TEST_CASE("attempts that failed name a port too, but it takes sixteen") {
+  World world;
+  const Bytes bytes = message({.local_port = 40000, .remote_port = 50051});
+  for (int i = 0; i < 16; ++i) {
+    CHECK(world.classifier.key(first_row(bytes), Direction::kOutbound).port == kPortEphemeral);
+    world.classifier.learn(first_row(bytes), Direction::kOutbound, false);
+  }
+  CHECK(world.classifier.key(first_row(bytes), Direction::kOutbound).port == 50051);
+}
+
+TEST_CASE("a range that changes takes no number from a port that is shown") {
+  World world;
+  world.groups.find_or_add({.direction = Direction::kOutbound, .port = 9092});
+  world.groups.find_or_add({.direction = Direction::kInbound, .port = 8080});
+  world.give(1024, 65535);
+  CHECK(world.classify(opened(40000, 9092)).port == 9092);
+  CHECK(world.classify(accepted(8080, 40000)).port == 8080);
+  CHECK(world.classify(opened(40000, 9093)).port == kPortEphemeral);
+  world.give(50000, 60000);
+  CHECK(world.classify(opened(40000, 9093)).port == 9093);
+}
+
+TEST_CASE("a reserved port is no client's") {
+  World world;
+  world.classifier.set_local_ports(LocalPorts{{32768, 60999}, {{50051, 50059}}}, world.groups);
+  CHECK(world.classify(opened(40000, 50051)).port == 50051);
+  CHECK(world.classify(opened(40000, 50060)).port == kPortEphemeral);
+}
+
+TEST_CASE("where the range cannot be read, any port from 1024 up may be a client's") {
+  World world;
+  world.classifier.set_local_ports(std::nullopt, world.groups);
+  CHECK(world.classify(opened(40000, 443)).port == 443);
+  CHECK(world.classify(opened(40000, 1024)).port == kPortEphemeral);
+  CHECK(world.classify({.local_port = 40000, .remote_port = 443}).direction ==
+        Direction::kOutbound);
+}
+
+TEST_CASE("a named port is forgotten an hour after its group left") {
+  World world;
+  world.connection(opened(40000, 50051));
+  world.connection(opened(40001, 50051));
+  world.groups.find_or_add({.direction = Direction::kOutbound, .port = 50051});
+  const auto look = [&](int minutes) {
+    world.now += std::chrono::minutes(minutes);
+    world.classifier.forget_ports(world.now, world.groups);
+  };
+  look(0);
+  look(120);
+  CHECK(world.classify(opened(40000, 50051)).port == 50051);
+  world.groups.forget_idle(world.now, std::chrono::seconds(0));
+  world.groups.forget_idle(world.now, std::chrono::seconds(0));
+  REQUIRE(world.groups.size() == 0);
+  look(59);
+  CHECK(world.classify(opened(40000, 50051)).port == 50051);
+  look(62);
+  CHECK(world.classify(opened(40000, 50051)).port == kPortEphemeral);
 }
 
 TEST_CASE("a listener that closed is remembered for a minute") {
@@ -117,11 +278,27 @@ TEST_CASE("a listener that lived between two dumps tells the direction by its ow
   CHECK(world.table.open().empty());
 }
 
+TEST_CASE("sockets that were bound and never listened make no client inbound") {
+  World world;
+  for (std::uint32_t port = 32768; port < 37768; ++port) {
+    world.closed({.local = "127.0.0.1",
+                  .local_port = static_cast<std::uint16_t>(port),
+                  .remote = "0.0.0.0",
+                  .remote_port = 0});
+  }
+  CHECK(world.table.remembered() == ListenerTable::kMaxRemembered);
+  FakeSocket s = opened(37000, 7777);
+  s.local = s.remote = "127.0.0.1";
+  CHECK(world.classify(s).direction == Direction::kOutbound);
+  s.info = {.min_rtt_us = 100};  // cleared
+  CHECK(world.classify(s).direction == Direction::kOutbound);
+}
+
 TEST_CASE("an uncertain direction has the table renewed, a client's never does") {
   ListenerTable table;
   int asked = 0;
-  const Grouping grouping({}, {}, {}, kDefaultEphemeral);
-  const Classifier classifier(table, grouping, [&] {
+  const Grouping grouping({}, {}, {});
+  Classifier classifier(table, grouping, [&] {
     ++asked;
     const Bytes bytes = message(listener("0.0.0.0", 40001));
     table.begin();
@@ -137,6 +314,13 @@ TEST_CASE("an uncertain direction has the table renewed, a client's never does")
   CHECK(asked == 1);
   CHECK(classifier.direction(first_row(server)) == Direction::kInbound);
   CHECK(asked == 1);
+  const Bytes other = message({.local_port = 40002});
+  CHECK(classifier.direction(first_row(other)) == Direction::kOutbound);
+  CHECK(asked == 2);
+  const Bytes over = message(
+      {.state = TcpState::kTimeWait, .local_port = 40002, .has_info = false, .time_wait = true});
+  CHECK(classifier.direction(first_row(over)) == Direction::kOutbound);
+  CHECK(asked == 2);
 }
 
 TEST_CASE("a listener's queues are connections, its peak is of the last minute") {
@@ -150,14 +334,14 @@ TEST_CASE("a listener's queues are connections, its peak is of the last minute")
   world.listen({busy, busy});  // two sockets, one address: SO_REUSEPORT
   const auto open = world.table.open();
   REQUIRE(open.size() == 1);
-  CHECK(open[0].queue_length == 6);
-  CHECK(open[0].queue_limit == 256);
-  CHECK(open[0].queue_peak == 40);
+  CHECK(open[0].queue == AcceptQueue{3, 128});
+  CHECK(open[0].peak == AcceptQueue{40, 128});
+  CHECK(open[0].sockets == 2);
   for (int i = 0; i < 13; ++i) {
     world.now += std::chrono::seconds(5);
     world.listen({busy});
   }
-  CHECK(world.table.open()[0].queue_peak == 3);
+  CHECK(world.table.open()[0].peak == AcceptQueue{3, 128});
 }
 
 TEST_CASE("a listener dump that broke off changes nothing") {
@@ -167,7 +351,7 @@ TEST_CASE("a listener dump that broke off changes nothing") {
   world.listen({s});
   world.table.begin();
   world.listen({s});
-  CHECK(world.table.open()[0].queue_length == 4);
+  CHECK(world.table.open()[0].queue.length == 4);
 }
 
 TEST_CASE("groups over the bound are counted under other, per direction and peer") {

@@ -4,6 +4,7 @@
 #include <doctest/doctest.h>
 
 #include <functional>
+#include <numeric>
 
 #include "tests/support/tracking.h"
 
@@ -18,6 +19,13 @@ NamedPrefix named(const char* name, const char* prefix) { return {name, *parse_i
 
 FakeSocket sending(FakeSocket s, std::uint64_t bytes) {
   s.info.bytes_sent = bytes;
+  return s;
+}
+
+FakeSocket refused(std::uint16_t port) {
+  FakeSocket s = client(port);
+  s.remote_port = port;
+  s.info = {.segs_out = 1, .segs_in = 1, .min_rtt_us = kNoRtt};
   return s;
 }
 
@@ -150,6 +158,142 @@ TEST_CASE("a port that has a name never falls into other") {
   CHECK(h.shown("outbound", "1000")->opened == 1);
   CHECK(h.shown("outbound", "other")->opened == 49);
   CHECK(h.groups.overflowed() == 49);
+}
+
+TEST_CASE("failed attempts push no service into other, and make room for one") {
+  Host h({.limits = {.groups = 8}});
+  h.dump({});
+  for (std::uint16_t port = 2000; port < 2250; ++port) h.event(refused(port));
+  CHECK(h.groups.size() == 2 + 1);  // a quarter of the places, and other
+  const auto& failures = h.shown("outbound", "other")->failures;
+  CHECK(std::accumulate(failures.begin(), failures.end(), std::uint64_t{0}) == 248);
+  for (std::uint16_t port = 100; port < 108; ++port) {
+    FakeSocket s = client(port);
+    s.remote_port = port;
+    h.event(s);
+    CHECK(h.shown("outbound", std::to_string(port)) != nullptr);
+  }
+  CHECK(h.shown("outbound", "2000") == nullptr);
+  CHECK(h.shown("outbound", "2001") == nullptr);
+  CHECK(h.groups.size() == 8 + 1);
+  FakeSocket s = client(1);
+  s.remote_port = 109;
+  h.event(s);  // the limit holds for services
+  CHECK(h.shown("outbound", "109") == nullptr);
+  CHECK(h.shown("outbound", "other")->opened == 1);
+}
+
+TEST_CASE("the attempts that were asked for last stay longest") {
+  GroupTable groups(4);
+  groups.find_or_add({.port = 1}, GroupTable::For::kAttempt);
+  groups.set_limit(8);
+  groups.find_or_add({.port = 2}, GroupTable::For::kAttempt);
+  groups.find_or_add({.port = 1}, GroupTable::For::kAttempt);
+  for (PortLabel port = 11; port <= 17; ++port)
+    groups[groups.find_or_add({.port = port})].opened = 1;
+  const auto has = [&](PortLabel port) {
+    return std::any_of(groups.groups().begin(), groups.groups().end(),
+                       [&](const auto& g) { return g.named && g.key.port == port; });
+  };
+  CHECK(has(1));
+  CHECK_FALSE(has(2));
+  CHECK(groups.size() == 8);
+}
+
+TEST_CASE("attempts under way keep their group: connections may be as many as the limit besides") {
+  Host h({.limits = {.groups = 8}});
+  h.dump({});
+  std::vector<FakeSocket> pending;
+  for (std::uint16_t port = 2000; port < 2010; ++port) {
+    FakeSocket s = client(port);
+    s.state = TcpState::kSynSent;
+    s.remote_port = port;
+    s.info = {.min_rtt_us = kNoRtt};
+    pending.push_back(s);
+  }
+  h.dump(pending);
+  CHECK(h.groups.size() == 2 + 1);
+  for (std::uint16_t port = 100; port < 108; ++port) {
+    FakeSocket s = client(port);
+    s.remote_port = port;
+    h.event(s);
+    CHECK(h.shown("outbound", std::to_string(port)) != nullptr);
+  }
+  CHECK(h.groups.size() == 10 + 1);
+  CHECK(h.shown("outbound", "2000")->connections[static_cast<std::size_t>(TcpState::kSynSent)] ==
+        1);
+}
+
+TEST_CASE("an attempt that is answered leaves other for a group of its own") {
+  Host h({.limits = {.groups = 8}});
+  h.dump({});
+  std::vector<FakeSocket> pending;
+  for (std::uint16_t port = 2000; port < 2004; ++port) {
+    FakeSocket s = client(port);
+    s.state = TcpState::kSynSent;
+    s.remote_port = port;
+    s.info = {.min_rtt_us = kNoRtt};
+    pending.push_back(s);
+  }
+  h.dump(pending);
+  REQUIRE(h.shown("outbound", "2003") == nullptr);
+  for (FakeSocket& s : pending) {
+    s.state = TcpState::kEstablished;
+    s.info = {.bytes_acked = 1, .min_rtt_us = 100};
+  }
+  FakeSocket last = pending.back();
+  pending.pop_back();
+  h.dump(pending);
+  h.event(last);  // it was established and ended since
+  CHECK(h.shown("outbound", "2002")->opened == 1);
+  CHECK(h.shown("outbound", "2003")->opened == 1);
+  CHECK(h.shown("outbound", "2003")->closes() == 1);
+  CHECK(h.shown("outbound", "other")->opened == 0);
+  CHECK(live(*h.shown("outbound", "2002")) == 1);
+  check_books(h);
+}
+
+TEST_CASE("a group of attempts leaves after five minutes, one with a connection after its time") {
+  Host h;
+  h.dump({});
+  h.event(refused(2000));
+  h.event({.cookie = 9});
+  h.groups.forget_idle(h.now, kIdle);
+  h.now += std::chrono::minutes(5) - std::chrono::seconds(1);
+  h.groups.forget_idle(h.now, kIdle);
+  CHECK(h.shown("outbound", "2000") != nullptr);
+  h.now += std::chrono::seconds(1);
+  h.groups.forget_idle(h.now, kIdle);
+  CHECK(h.shown("outbound", "2000") == nullptr);
+  CHECK(h.shown("inbound", "443") != nullptr);
+  CHECK(h.groups.forgotten() == 1);
+  h.event(refused(2000));
+  h.groups.forget_idle(h.now, std::chrono::seconds(60));
+  h.now += std::chrono::seconds(60);
+  h.groups.forget_idle(h.now, std::chrono::seconds(60));
+  CHECK(h.shown("outbound", "2000") == nullptr);  // no longer than others
+}
+
+TEST_CASE("new groups of attempts are bounded over an hour, not only at once") {
+  GroupTable groups(8);
+  TimePoint now = Clock::now();
+  groups.forget_idle(now, kIdle);
+  const auto scan = [&](PortLabel first) {
+    std::size_t own = 0;
+    for (PortLabel port = first; port < first + 2; ++port) {
+      const GroupId id = groups.find_or_add({.port = port}, GroupTable::For::kAttempt);
+      own += groups.groups()[id].key.port == port ? 1 : 0;
+    }
+    groups.forget_idle(now, kIdle);
+    groups.forget_idle(now += GroupTable::kAttemptsIdle, kIdle);
+    return own;
+  };
+  std::size_t own = 0;
+  for (PortLabel first = 2000; first < 2022; first += 2) own += scan(first);  // 55 minutes
+  CHECK(own == 8);
+  now += std::chrono::minutes(5);
+  groups.forget_idle(now, kIdle);
+  CHECK(scan(3000) == 2);
 }
 
 TEST_CASE("grouped by namespace there is no end of names, so that they too fall into other") {

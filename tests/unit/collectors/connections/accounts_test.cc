@@ -315,7 +315,7 @@ TEST_CASE("the listeners of all namespaces share the cost of their dumps") {
   CHECK(accounts.host.listener_cost() == Clock::duration{});
   Clock::duration sum{};
   for (const auto& account : accounts.host.namespaces()) {
-    CHECK(account->dump_listeners());
+    CHECK(account->dump_listeners(ListenerTable::Look::kRegular));
     CHECK(account->last_listener_dump().cost > Clock::duration{});
     sum += account->last_listener_dump().cost;
   }
@@ -393,16 +393,16 @@ TEST_CASE("the range of local ports is read before each dump, in each namespace"
   accounts.dump();
   const auto& namespaces = accounts.host.namespaces();
   REQUIRE(namespaces[0]->local_ports().has_value());
-  CHECK(namespaces[0]->local_ports()->first == 32768);
-  CHECK(namespaces[0]->local_ports()->last == 60999);
+  CHECK(namespaces[0]->local_ports()->range.first == 32768);
+  CHECK(namespaces[0]->local_ports()->range.last == 60999);
   CHECK_FALSE(namespaces[1]->local_ports().has_value());
   ours->set("sys/net/ipv4/ip_local_port_range", "50000\t50009\n");
   blue.files->set("sys/net/ipv4/ip_local_port_range", "1024 65535\n");
   accounts.dump();
-  CHECK(namespaces[0]->local_ports()->first == 50000);
-  CHECK(namespaces[0]->local_ports()->last == 50009);
+  CHECK(namespaces[0]->local_ports()->range.first == 50000);
+  CHECK(namespaces[0]->local_ports()->range.last == 50009);
   REQUIRE(namespaces[1]->local_ports().has_value());  // though it needs no dump
-  CHECK(namespaces[1]->local_ports()->last == 65535);
+  CHECK(namespaces[1]->local_ports()->range.last == 65535);
   ours->set("sys/net/ipv4/ip_local_port_range", "garbage\n");
   accounts.dump();
   CHECK_FALSE(namespaces[0]->local_ports().has_value());

@@ -173,7 +173,7 @@ TEST_CASE("only the groups that use most local ports show it") {
   s.groups[1].stats.last_dump.ephemeral_ports = 300;
   s.groups[2].stats.last_dump.ephemeral_ports = 20;
   s.config.ephemeral_destinations = 2;
-  s.ephemeral = {32768, 60999};
+  s.namespaces[0].local_ports = LocalPorts{{32768, 60999}, {}};
   const Collected got = emit(s);
   const auto used = [](const char* port) {
     return std::string(R"(tcp_ephemeral_ports_used{direction="outbound",port=")") + port +
@@ -188,6 +188,34 @@ TEST_CASE("only the groups that use most local ports show it") {
   CHECK(emit(s).has(used("1")));
   CHECK_FALSE(
       emit(s).has(R"(tcp_ephemeral_ports_used{direction="inbound",port="443",peer="public"})"));
+}
+
+TEST_CASE("local ports in use are held against the range of their own network namespace") {
+  Snapshot s =
+      with_groups({group("outbound", "1"), group("outbound", "2"), group("outbound", "3")});
+  const char* const names[] = {"host", "pod", "dark"};
+  s.namespaces.resize(3);
+  for (std::size_t i = 0; i < 3; ++i) {
+    s.namespaces[i].netns = s.groups[i].labels.netns = names[i];
+    s.groups[i].stats.last_dump.ephemeral_ports = 300;
+  }
+  s.groups[1].stats.last_dump.ephemeral_ports = 10;
+  s.namespaces[0].local_ports = LocalPorts{{32768, 60999}, {{40000, 40009}}};
+  s.namespaces[1].local_ports = LocalPorts{{20000, 20009}, {}};
+  s.config.ephemeral_destinations = 1;
+  const Collected got = emit(s);
+  CHECK(got.at(R"(tcp_ephemeral_ports_limit{netns="host"})") == 28222);
+  CHECK(got.at(R"(tcp_ephemeral_ports_limit{netns="pod"})") == 10);
+  CHECK_FALSE(got.has(R"(tcp_ephemeral_ports_limit{netns="dark"})"));
+  const auto used = [](const char* port, const char* netns) {
+    return std::string(R"(tcp_ephemeral_ports_used{direction="outbound",port=")") + port +
+           R"(",peer="public",netns=")" + netns + R"("})";
+  };
+  CHECK(got.at(used("2", "pod")) == 10);  // all of them
+  CHECK_FALSE(got.has(used("1", "host")));
+  s.config.ephemeral_destinations = 10;
+  CHECK(emit(s).at(used("1", "host")) == 300);
+  CHECK_FALSE(emit(s).has(used("3", "dark")));
 }
 
 TEST_CASE("what this kernel's tcp_info does not have is absent, not zero") {
@@ -236,21 +264,64 @@ TEST_CASE("each feature is 1, or 0 if something is missing; excludes make the st
   CHECK(emit(s).at("tcpvitals_host_states_complete") == 0);
 }
 
-TEST_CASE("listeners beyond a bound are added up under other, and their peak is the highest") {
+TEST_CASE("listeners over the limit are left out and counted, those with the fullest queues stay") {
   Snapshot s = with_groups({});
-  for (std::uint16_t i = 0; i < 300; ++i) {
-    Listener listener;
-    listener.endpoint.port = static_cast<std::uint16_t>(1000 + i);
-    listener.queue_length = 1;
-    listener.queue_limit = 10;
-    listener.queue_peak = i;
-    listener.queue_full = 2;
-    s.namespaces[0].listeners.push_back({listener, std::to_string(listener.endpoint.port)});
-  }
+  s.config.limits.listeners = 3;
+  s.namespaces.resize(2);
+  s.namespaces[0].netns = "host";
+  s.namespaces[1].netns = "pod";
+  const auto listen = [&](std::size_t space, std::uint16_t port, std::uint32_t peak) {
+    Listener l;
+    l.endpoint.port = port;
+    l.peak = {peak, 128};
+    s.namespaces[space].listeners.push_back({l, std::to_string(port)});
+  };
+  for (std::uint16_t port = 1000; port < 1010; ++port) listen(0, port, port % 10);
+  listen(0, 5299, 70);
+  listen(1, 80, 129);
   const Collected got = emit(s);
-  const std::string other = R"({port="other",address="other"})";
-  CHECK(got.at("tcp_listener_queue_length" + other) == 44);
-  CHECK(got.at("tcp_listener_queue_limit" + other) == 440);
-  CHECK(got.at("tcp_listener_queue_peak" + other) == 299);
-  CHECK(got.at("tcp_listener_queue_full_total" + other) == 88);
+  const auto has = [](const Collected& c, const std::string& port, const char* netns) {
+    return c.has("tcp_listener_queue_peak{port=\"" + port + R"(",address="::",netns=")" + netns +
+                 R"("})");
+  };
+  CHECK(has(got, "80", "pod"));
+  CHECK(has(got, "5299", "host"));
+  CHECK(has(got, "1000", "host"));  // short queues that come and go change nothing
+  CHECK_FALSE(has(got, "1001", "host"));
+  CHECK_FALSE(has(got, "1009", "host"));
+  CHECK(got.at("tcpvitals_listeners") == 12);
+  CHECK(got.at("tcpvitals_listeners_limit") == 3);
+  CHECK(got.at("tcpvitals_listeners_left_out") == 9);
+
+  s.config.limits.listeners = 12;
+  CHECK(has(emit(s), "1009", "host"));
+  CHECK(emit(s).at("tcpvitals_listeners_left_out") == 0);
+}
+
+TEST_CASE("two ports of one name on one address are one listener") {
+  Snapshot s = with_groups({});
+  const auto listen = [&](const char* address, std::uint16_t port, const char* name,
+                          AcceptQueue queue, AcceptQueue peak, std::uint64_t full) {
+    Listener l;
+    l.endpoint = {*parse_ip_address(address), port};
+    l.sockets = 2;
+    l.queue = queue;
+    l.peak = peak;
+    l.queue_full = full;
+    s.namespaces[0].listeners.push_back({l, name});
+  };
+  listen("0.0.0.0", 5432, "postgres", {3, 128}, {100, 128}, 5);
+  listen("127.0.0.1", 5432, "postgres", {1, 128}, {1, 128}, 1);
+  listen("0.0.0.0", 6432, "postgres", {2, 1}, {2, 1}, 7);
+  listen("0.0.0.0", 443, "web", {9, 128}, {9, 128}, 0);
+  const Collected got = emit(s);
+  const std::string both = R"({port="postgres",address="0.0.0.0"})";
+  CHECK(got.at("tcp_listener_queue_length" + both) == 2);
+  CHECK(got.at("tcp_listener_queue_limit" + both) == 1);
+  CHECK(got.at("tcp_listener_queue_peak" + both) == 2);
+  CHECK(got.at("tcp_listener_queue_full_total" + both) == 12);
+  CHECK(got.at("tcp_listener_sockets" + both) == 4);
+  CHECK(got.at(R"(tcp_listener_queue_length{port="postgres",address="127.0.0.1"})") == 1);
+  CHECK(got.at(R"(tcp_listener_queue_length{port="web",address="0.0.0.0"})") == 9);
+  CHECK(got.at("tcpvitals_listeners") == 3);
 }

@@ -1,0 +1,58 @@
+#include "collectors/attribution/handshake.h"
+
+namespace tcpvitals {
+namespace {
+
+// How many bytes of bytes_acked and of what is in flight may be our FIN.
+struct Fin {
+  std::int64_t least = 0;
+  std::int64_t most = 1;
+};
+
+Fin fin_of(TcpState state, const TcpInfo& info) {
+  switch (state) {
+    case TcpState::kEstablished:
+    case TcpState::kCloseWait:
+      return {0, 0};
+    case TcpState::kFinWait2:
+      return {1, 1};
+    default:
+      // More segments arrived than the SYN and those with data: the FIN had one of its own.
+      return {info.delivered > info.data_segs_out + 1 ? 1 : 0, 1};
+  }
+}
+
+bool was_established(const TcpInfo& info) {
+  return info.min_rtt_us != kNoRtt || info.delivered > 0 || info.bytes_received > 0;
+}
+
+}  // namespace
+
+std::optional<OpenedBy> opened_by(const SocketRow& row) {
+  if (row.state == TcpState::kSynSent) return OpenedBy::kUs;
+  if (row.state == TcpState::kSynReceived) return OpenedBy::kPeer;
+  const TcpInfoSample sample = row.tcp_info();
+  const TcpInfo& info = sample.info;
+  // The state is of the same moment as the counters; that of a row is older.
+  const auto state = static_cast<TcpState>(info.state);
+  if (info.state == 0 || !TCPVITALS_HAS(sample, bytes_retransmitted)) return std::nullopt;
+  if (row.remote_port == 0) return std::nullopt;
+  // An attempt that failed sent a SYN; a socket that a handshake made and nobody got sent nothing.
+  if (state == TcpState::kClose && !was_established(info)) {
+    return info.segs_out > 0 ? std::optional(OpenedBy::kUs) : std::nullopt;
+  }
+  const bool in_flight = state == TcpState::kClose || info.unacked > 0;
+  const std::int64_t flying =
+      in_flight ? std::int64_t{row.send_queue} - std::int64_t{info.notsent_bytes} : 0;
+  const auto acked = static_cast<std::int64_t>(info.bytes_acked) + flying;
+  const auto sent = static_cast<std::int64_t>(info.bytes_sent - info.bytes_retransmitted);
+  const Fin fin = fin_of(state, info);
+  const auto fits = [&](std::int64_t syn) {
+    const std::int64_t rest = acked - sent - syn;
+    return fin.least <= rest && rest <= fin.most;
+  };
+  if (fits(1) == fits(0)) return std::nullopt;
+  return fits(1) ? OpenedBy::kUs : OpenedBy::kPeer;
+}
+
+}  // namespace tcpvitals

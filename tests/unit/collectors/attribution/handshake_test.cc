@@ -1,0 +1,138 @@
+#include "collectors/attribution/handshake.h"
+
+#include <doctest/doctest.h>
+
+#include "tests/support/diag_builder.h"
+
+using namespace tcpvitals;
+using namespace tcpvitals::testing;
+
+namespace {
+
+constexpr auto kUs = OpenedBy::kUs;
+constexpr auto kPeer = OpenedBy::kPeer;
+
+// Counters as the kernel shows them in that state.
+FakeSocket in_state(TcpState state, TcpInfo info, std::uint32_t send_queue = 0) {
+  info.state = static_cast<std::uint8_t>(state);
+  return {.state = state, .send_queue = send_queue, .info = info};
+}
+
+std::optional<OpenedBy> opener(const FakeSocket& s) {
+  const Bytes bytes = message(s);
+  return opened_by(first_row(bytes));
+}
+
+}  // namespace
+
+TEST_CASE("an acknowledged SYN of ours tells who opened a connection") {
+  using S = TcpState;
+  struct Row {
+    const char* what;
+    FakeSocket socket;
+    std::optional<OpenedBy> opener;
+  };
+  const Row rows[] = {
+      {"idle, accepted", in_state(S::kEstablished, {.min_rtt_us = 9}), kPeer},
+      {"idle, ours", in_state(S::kEstablished, {.bytes_acked = 1, .min_rtt_us = 9}), kUs},
+      {"with data, accepted",
+       in_state(S::kEstablished, {.bytes_acked = 500, .min_rtt_us = 9, .bytes_sent = 500}), kPeer},
+      {"with data, ours",
+       in_state(S::kCloseWait, {.bytes_acked = 501, .min_rtt_us = 9, .bytes_sent = 500}), kUs},
+      {"with data that was repeated",
+       in_state(
+           S::kEstablished,
+           {.bytes_acked = 501, .min_rtt_us = 9, .bytes_sent = 700, .bytes_retransmitted = 200}),
+       kUs},
+      {"300 bytes in flight, 50 not sent, ours",
+       in_state(S::kEstablished,
+                {.unacked = 2,
+                 .bytes_acked = 201,
+                 .notsent_bytes = 50,
+                 .min_rtt_us = 9,
+                 .bytes_sent = 500},
+                350),
+       kUs},
+      {"300 bytes in flight, accepted",
+       in_state(S::kEstablished,
+                {.unacked = 2, .bytes_acked = 200, .min_rtt_us = 9, .bytes_sent = 500}, 300),
+       kPeer},
+      {"nothing in flight: the queue is of another moment",
+       in_state(S::kEstablished, {.bytes_acked = 500, .min_rtt_us = 9, .bytes_sent = 500}, 1),
+       kPeer},
+      {"our FIN was acknowledged, accepted",
+       in_state(S::kFinWait2, {.bytes_acked = 1, .min_rtt_us = 9}), kPeer},
+      {"our FIN was acknowledged, ours",
+       in_state(S::kFinWait2, {.bytes_acked = 2, .min_rtt_us = 9}), kUs},
+      {"a FIN may wait behind data: a SYN or it",
+       in_state(S::kFinWait1, {.unacked = 1, .bytes_acked = 1, .min_rtt_us = 9}), std::nullopt},
+      {"a FIN is in flight, and our SYN was acknowledged",
+       in_state(S::kLastAck, {.unacked = 1, .bytes_acked = 1, .min_rtt_us = 9}, 1), kUs},
+      {"counters that fit nobody",
+       in_state(S::kEstablished, {.bytes_acked = 9, .min_rtt_us = 9, .bytes_sent = 5}),
+       std::nullopt},
+
+      {"ended, SYN and FIN acknowledged",
+       in_state(S::kClose, {.bytes_acked = 7,
+                            .min_rtt_us = 9,
+                            .data_segs_out = 1,
+                            .delivered = 3,
+                            .bytes_sent = 5}),
+       kUs},
+      {"ended, a FIN in a segment of its own acknowledged, no SYN",
+       in_state(S::kClose, {.bytes_acked = 6,
+                            .min_rtt_us = 9,
+                            .data_segs_out = 1,
+                            .delivered = 3,
+                            .bytes_sent = 5}),
+       kPeer},
+      {"ended by a reset, ours, or a FIN that left with the data",
+       in_state(S::kClose, {.bytes_acked = 6,
+                            .min_rtt_us = 9,
+                            .data_segs_out = 1,
+                            .delivered = 2,
+                            .bytes_sent = 5}),
+       std::nullopt},
+      {"ended by a reset, accepted",
+       in_state(S::kClose, {.bytes_acked = 5,
+                            .min_rtt_us = 9,
+                            .data_segs_out = 1,
+                            .delivered = 2,
+                            .bytes_sent = 5}),
+       kPeer},
+      {"ended by a reset with 3 bytes and a FIN in flight",
+       in_state(
+           S::kClose,
+           {.bytes_acked = 6, .min_rtt_us = 9, .data_segs_out = 2, .delivered = 2, .bytes_sent = 8},
+           4),
+       kUs},
+      {"refused", in_state(S::kClose, {.segs_out = 1, .segs_in = 1, .min_rtt_us = kNoRtt}, 1), kUs},
+      {"made by a handshake, and nobody's",
+       in_state(S::kClose, {.segs_in = 1, .min_rtt_us = kNoRtt}), std::nullopt},
+  };
+  for (const Row& row : rows) {
+    CAPTURE(row.what);
+    CHECK(opener(row.socket) == row.opener);
+  }
+}
+
+TEST_CASE("a connect under way is ours, a half-open connection the peer's, without any counter") {
+  CHECK(opener({.state = TcpState::kSynSent, .has_info = false}) == kUs);
+  CHECK(opener({.state = TcpState::kSynReceived, .has_info = false}) == kPeer);
+}
+
+TEST_CASE("counters that are missing or cleared tell nothing") {
+  FakeSocket idle = in_state(TcpState::kEstablished, {.min_rtt_us = 9});
+  idle.has_info = false;
+  CHECK_FALSE(opener(idle));
+  idle.has_info = true;
+  idle.info_length = offsetof(TcpInfo, bytes_retransmitted);
+  CHECK_FALSE(opener(idle));
+  idle.info_length += sizeof(TcpInfo::bytes_retransmitted);
+  CHECK(opener(idle));
+  FakeSocket cleared = in_state(TcpState::kClose, {.min_rtt_us = 9});
+  cleared.remote_port = 0;
+  CHECK_FALSE(opener(cleared));
+  cleared.info.min_rtt_us = kNoRtt;  // a blocking connect that failed
+  CHECK_FALSE(opener(cleared));
+}
