@@ -50,6 +50,8 @@ inline constexpr std::array kLimitOptions = std::to_array<LimitOption>({
      "Names of cgroups; the rest is counted as other"},
     {"namespaces", "max-namespaces", &ConnectionLimits::namespaces, 1, 1'000,
      "Network namespaces that are watched, its own included"},
+    {"listeners", "max-listeners", &ConnectionLimits::listeners, 1, 100'000,
+     "Listening addresses and ports that are shown; those with the fullest queues are"},
 });
 
 inline constexpr double kLowestCpuBudget = 0.001;

@@ -131,6 +131,7 @@ TEST_CASE("each key sets its field, and no other") {
       {"limits: {peers: 4}", [](auto& c) { c.limits.peers = 4; }},
       {"limits: {cgroups: 7}", [](auto& c) { c.limits.cgroups = 7; }},
       {"limits: {namespaces: 8}", [](auto& c) { c.limits.namespaces = 8; }},
+      {"limits: {listeners: 9}", [](auto& c) { c.limits.listeners = 9; }},
       {"cpu_budget: 1", [](auto& c) { c.cpu_budget = 1; }},
       {"cpu_budget: 1e-3", [](auto& c) { c.cpu_budget = 0.001; }},
       {"group_idle: 1s", [](auto& c) { c.group_idle = 1s; }},
@@ -318,7 +319,7 @@ TEST_CASE(
 
       {"limits: {sockets: 5}",
        "12: connections.limits: \"sockets\": expected one of connections, groups, peers, "
-       "cgroups, namespaces"},
+       "cgroups, namespaces, listeners"},
       {"limits: {groups: -1}",
        "20: connections.limits.groups: \"-1\": expected a number from 1 to 10000"},
       {"limits: {groups: 0}",

@@ -80,6 +80,7 @@ TEST_CASE("each flag sets what it names, with = or a space") {
                             "--connections.max-peers=8",
                             "--connections.max-cgroups=9",
                             "--connections.max-namespaces=10",
+                            "--connections.max-listeners=11",
                             "--config.file=/a b.yml",
                             "--config.check",
                             "--web.enable-lifecycle",
@@ -95,7 +96,7 @@ TEST_CASE("each flag sets what it names, with = or a space") {
   const ConnectionsConfig c = default_config(o.config_flags).connections;
   CHECK(c.cpu_budget == 0.5);
   CHECK(o.collectors.connections.event_buffer_bytes == 65536);
-  CHECK(c.limits == ConnectionLimits{1000, 7, 8, 9, 10});
+  CHECK(c.limits == ConnectionLimits{1000, 7, 8, 9, 10, 11});
   CHECK(o.config_file == "/a b.yml");
   CHECK(o.check_config);
   CHECK(o.lifecycle);
@@ -171,6 +172,7 @@ TEST_CASE("--help tells every flag and its default; --version the version") {
                            "--connections.max-peers",
                            "--connections.max-cgroups",
                            "--connections.max-namespaces",
+                           "--connections.max-listeners",
                            "--config.file PATH",
                            "--config.check",
                            "--web.enable-lifecycle",
