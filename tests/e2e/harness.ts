@@ -195,7 +195,8 @@ export class Lab {
 
   // A load (see tests/e2e/load.cc), running.
   load(network: Network, mode: string, options: Record<string, string | number>): Child {
-    const flags = Object.entries(options).flatMap(([name, value]) => [`--${name}`, String(value)]);
+    const all = { seconds: 120 * kPatience, ...options };
+    const flags = Object.entries(all).flatMap(([name, value]) => [`--${name}`, String(value)]);
     return this.start([...network.prefix, join(kBuild, "tcp_load"), mode, ...flags]);
   }
 
