@@ -30,7 +30,6 @@ TEST_CASE("vitals keep the round trips last read, and what was repeated without 
   TcpTotals totals;
   ConnectionVitals vitals;
   TcpInfoSample sample = established();
-  sample.info.data_segs_out = 10;
   sample.info.total_retrans = 3;  // SYN-ACKs
   vitals.update(sample, kNow, totals);
   CHECK(vitals.rtt_us == 300);
@@ -38,6 +37,7 @@ TEST_CASE("vitals keep the round trips last read, and what was repeated without 
   CHECK(vitals.retransmitted_syns == 3);
   CHECK(vitals.retransmit_ratio() == 0);
   sample.info.total_retrans = 5;
+  sample.info.data_segs_out = 10;
   sample.info.bytes_sent = 1000;
   sample.info.bytes_retransmitted = 200;
   sample.info.rtt_us = 400;

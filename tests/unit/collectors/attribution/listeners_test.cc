@@ -202,8 +202,9 @@ TEST_CASE("what came in through a listener is of its cgroup if it does not say i
   FakeSocket l = listener(0, 128);
   l.cgroup_id = 77;
   t.listen({l}, Clock::now());
-  Classifier classifier(t.listeners, *t.grouping, {}, kNetnsHost,
-                        [](std::uint64_t id) { return static_cast<CgroupLabel>(id + 100); });
+  Classifier classifier(t.listeners, *t.grouping, {}, kNetnsHost, [](std::uint64_t id) {
+    return id == 0 ? kCgroupUnknown : static_cast<CgroupLabel>(id + 100);
+  });
   const auto cgroup = [&](const FakeSocket& s) {
     const Bytes bytes = message(s);
     return classify(classifier, first_row(bytes)).cgroup;
