@@ -130,6 +130,19 @@ TEST_CASE("every metric that a collector announces comes from one of the fixture
   }
 }
 
+constexpr std::size_t kLongestSentence = 230;
+
+// Help is read at 3 am.
+std::vector<std::string_view> sentences(std::string_view help) {
+  std::vector<std::string_view> found;
+  while (!help.empty()) {
+    const auto end = std::min(help.find(". "), help.size() - 1) + 1;
+    found.push_back(help.substr(0, end));
+    help.remove_prefix(std::min(end + 1, help.size()));
+  }
+  return found;
+}
+
 TEST_CASE("names, help and sources follow the rules, and no name is used twice") {
   const std::regex good_name("(tcp|tcpvitals|process)_[a-z0-9_]+[a-z0-9]");
   std::set<std::string_view> names;
@@ -143,7 +156,10 @@ TEST_CASE("names, help and sources follow the rules, and no name is used twice")
       CHECK(ends_in(desc.name, "_total") == (desc.type == MetricType::kCounter));
       CHECK(desc.help.size() > 20);
       CHECK(ends_in(desc.help, "."));
-      CHECK(desc.help.find(". ") == std::string_view::npos);
+      for (const std::string_view sentence : sentences(desc.help)) {
+        CAPTURE(sentence);
+        CHECK(sentence.size() <= kLongestSentence);
+      }
       CHECK(desc.help.find_first_of("\n\t") == std::string_view::npos);
       const bool own = desc.name.starts_with("tcpvitals_");
       CHECK((own || !desc.source.empty()));
