@@ -63,8 +63,15 @@ const audit = (errors: string, lost: string): Record<string, string> => ({
 });
 const kAuditFailing =
   "db1: the audit log lost lines or had write errors within the last 15 minutes; the agent's log says why.";
-const ports = (labels: string, used: number, most: number): Record<string, string> =>
-  share(`tcp_ephemeral_ports_used{${labels}}`, used, "tcp_ephemeral_ports_limit", most);
+const ports = (labels: string, used: number, most: number, netns = ""): Record<string, string> =>
+  netns === ""
+    ? share(`tcp_ephemeral_ports_used{${labels}}`, used, "tcp_ephemeral_ports_limit", most)
+    : share(
+        `tcp_ephemeral_ports_used{${labels},netns="${netns}"}`,
+        used,
+        `tcp_ephemeral_ports_limit{netns="${netns}"}`,
+        most,
+      );
 const queue = (peak: number, limit: number): Record<string, string> => ({
   [`tcp_listener_queue_peak{${kListener}}`]: `${peak}x30`,
   [`tcp_listener_queue_limit{${kListener}}`]: `${limit}x30`,
@@ -98,7 +105,7 @@ const collector = (success: number, available: number): Record<string, string> =
 });
 
 const beyond = (count: string): string =>
-  `db1: too many series, groups, cgroups, namespaces or connections: ${count} over the limit.`;
+  `db1: too many series, groups, cgroups, namespaces, listeners or connections: ${count} over the limit.`;
 
 // Three minutes of 12 % loss, ten minutes of none, over and over.
 const kBursts = Array.from({ length: 7 }, (_, i) => `${i * 2160}+720x2 ${(i + 1) * 2160}+0x9`).join(
@@ -297,10 +304,10 @@ export const kCases: Record<string, Case[]> = {
       labels: kOutboundLabels,
     },
     {
-      kind: "firing", // each group against the one limit
+      kind: "firing", // each group against the limit of its own namespace
       series: {
-        ...ports(`${kOutbound},netns="web"`, 900, 1000),
-        ...ports(`${kOutbound},netns="host"`, 700, 1000),
+        ...ports(kOutbound, 9, 10, "web"),
+        ...ports(kOutbound, 700, 1000, "host"),
       },
       at: 10,
       fires: {

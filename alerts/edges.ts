@@ -394,9 +394,11 @@ export const kEdges: Record<string, Edge[]> = {
     still("tcpvitals_series_dropped_total"),
     still("tcpvitals_groups_overflowed_total"),
     still("tcpvitals_cgroups_overflowed_total"),
-    ...['tcpvitals_namespaces_unwatched{reason="limit"}', "tcpvitals_untracked_connections"].map(
-      (metric): Edge => ({ ...still(metric), until: undefined }),
-    ),
+    ...[
+      'tcpvitals_namespaces_unwatched{reason="limit"}',
+      "tcpvitals_listeners_left_out",
+      "tcpvitals_untracked_connections",
+    ].map((metric): Edge => ({ ...still(metric), until: undefined })),
   ],
 };
 
