@@ -202,9 +202,10 @@ void add_counter(Sink& sink, const TcpCounterRow& row, Groups groups) {
   }
 }
 
-// Of an attempt too: the sum over all groups is the host's.
+// Of an attempt too, which repeats its SYN: the sum over all groups is the host's.
 bool counts_attempts(const TcpCounterRow& row) {
-  return row.total == &TcpTotals::retransmitted_segments;
+  return row.total == &TcpTotals::retransmitted_segments ||
+         row.total == &TcpTotals::retransmission_timeouts;
 }
 
 void add_counters(Sink& sink, std::size_t info_length, Groups all, Groups connected) {

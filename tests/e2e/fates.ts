@@ -112,7 +112,7 @@ const kUnanswered = { "failed unanswered": 1, ...kSynTwice };
 const kPerhapsTwice: Changes = { retransmitted: [0, 1], "retransmitted SYNs": [0, 1], RTOs: [0, 1] };
 
 const reject = (how: string) => (port: number): string => `table inet reject${port} {
-  chain reject {
+  chain rejects {
     type filter hook input priority filter
     tcp dport ${port} reject with ${how}
   }
