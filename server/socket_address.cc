@@ -3,8 +3,10 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 
+#include <array>
 #include <cerrno>
 #include <cstring>
+#include <span>
 
 namespace tcpvitals {
 
@@ -54,16 +56,33 @@ Endpoint local_endpoint(const Fd& fd) {
   return address.endpoint();
 }
 
+namespace {
+
+// To a port of ours on loopback. Every port of 127.0.0.1 may be taken, by connections to one
+// destination or in TIME_WAIT; the ports of another address are not.
+Result<void> bind_to_loopback(const Fd& fd, sa_family_t family) {
+  constexpr std::array kV4 = {"127.0.0.1", "127.116.118.1", "127.116.118.2"};
+  constexpr std::array kV6 = {"::1"};
+  int error = 0;
+  for (const char* text : family == AF_INET ? std::span<const char* const>(kV4) : kV6) {
+    SocketAddress address({*parse_ip_address(text), 0});
+    if (::bind(fd.get(), address.get(), address.length) == 0) return {};
+    error = errno;
+    if (error != EADDRINUSE) break;
+  }
+  return errno_error("bind", error);
+}
+
+}  // namespace
+
 Result<Fd> connect_socket(const Endpoint& to, const std::function<void(const Endpoint&)>& bound) {
   SocketAddress address(to);
   Fd fd(::socket(address.get()->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
   if (!fd.valid()) return errno_error("socket", errno);
   set_option(fd, IPPROTO_TCP, TCP_NODELAY, 1);
   if (bound) {
-    SocketAddress loopback({address.get()->sa_family == AF_INET ? *parse_ip_address("127.0.0.1")
-                                                                : *parse_ip_address("::1"),
-                            0});
-    if (::bind(fd.get(), loopback.get(), loopback.length) != 0) return errno_error("bind", errno);
+    auto done = bind_to_loopback(fd, address.get()->sa_family);
+    if (!done) return std::move(done.error());
     bound(local_endpoint(fd));
   }
   if (::connect(fd.get(), address.get(), address.length) != 0 && errno != EINPROGRESS) {

@@ -24,6 +24,7 @@
 #include <set>
 #include <string>
 #include <thread>
+#include <vector>
 
 #include "base/clock.h"
 #include "base/fd.h"
@@ -33,6 +34,7 @@
 #include "collectors/namespaces/namespace_watcher.h"
 #include "collectors/namespaces/netns.h"
 #include "collectors/sock_diag/inet_diag.h"
+#include "server/socket_address.h"
 #include "tests/fixtures/descriptors.h"
 
 using namespace tcpvitals;
@@ -584,4 +586,33 @@ TEST_CASE("a namespace that cannot be entered is told, and costs no other") {
   REQUIRE(::setrlimit(RLIMIT_NOFILE, &before) == 0);
   CHECK(eventually([&] { return watch.has(blue.id); }));
   CHECK(watch.watcher.stats().unopened == 0);
+}
+
+TEST_CASE("our end of a connection to ourselves has a port where 127.0.0.1 has none left") {
+  constexpr int kPorts = 4;
+  int taken = 0;
+  std::string error;
+  Endpoint end;
+  std::thread([&] {
+    const Fd netns = new_namespace();
+    if (::setns(netns.get(), CLONE_NEWNET) < 0) return;
+    std::ofstream("/proc/sys/net/ipv4/ip_local_port_range") << "40000 40003";
+    const auto on_loopback = [](std::uint16_t port) {
+      Fd fd(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+      SocketAddress address({*parse_ip_address("127.0.0.1"), port});
+      if (::bind(fd.get(), address.get(), address.length) != 0) return Fd();
+      return fd;
+    };
+    const Fd server = on_loopback(7000);
+    if (::listen(server.get(), 8) != 0) return;
+    std::vector<Fd> all;
+    for (Fd fd = on_loopback(0); fd.valid(); fd = on_loopback(0)) all.push_back(std::move(fd));
+    taken = static_cast<int>(all.size());
+    const auto ours = connect_socket(local_endpoint(server), [&](const Endpoint& e) { end = e; });
+    if (!ours) error = ours.error().message;
+  }).join();
+  CHECK(taken == kPorts);
+  CHECK(error == "");
+  CHECK(to_string(end.address).starts_with("127."));
+  CHECK(end.port != 0);
 }
