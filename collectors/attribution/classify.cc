@@ -122,7 +122,12 @@ void Classifier::learn(const SocketRow& row, Direction direction, bool establish
     if (inbound) served_[port] = true;
     return;
   }
-  const Sign sign = !established ? Sign::kFailure : inbound ? Sign::kListener : Sign::kConnection;
+  // A connection to ourselves shows its listener here.
+  const bool to_listener = inbound || (row.remote_address() == row.local_address() &&
+                                       listeners_.listens(row.remote_address(), port));
+  const Sign sign = !established  ? Sign::kFailure
+                    : to_listener ? Sign::kListener
+                                  : Sign::kConnection;
   if (services(direction).add(port, sign)) ++generation_;
 }
 

@@ -75,9 +75,10 @@ struct Grouping {
 //   - A configured name stands for it, wherever it lies.
 //   - Outside the ports that the kernel gives it is its number. Where they cannot be read, any port
 //     from 1024 up may be one of them.
-//   - Inside them it is its number if a listener has it, or had it when the connection came, or if
-//     enough connections to remote ends share it (service_ports.h); else `ephemeral`. A port that
-//     is named takes its earlier connections along.
+//   - Inside them it is its number if a listener has it, or had it when the connection came, at
+//     either end if both are one address, or if enough connections to remote ends share it
+//     (service_ports.h); else `ephemeral`. A port that is named takes its earlier connections
+//     along.
 //   - A port that had its number keeps it while a group shows it, also when the range changes.
 //
 // Refers to `listeners` and to a Grouping, which must outlive it. Not thread-safe: the sampler's

@@ -238,7 +238,8 @@ void NaiveTracker::learn(const Sight& sight, Direction direction, bool connected
     return;
   }
   using Sign = ServicePorts::Sign;
-  const Sign sign = !connected ? Sign::kFailure : inbound ? Sign::kListener : Sign::kConnection;
+  const bool to_listener = inbound || (sight.local == sight.remote && listening.count(service) > 0);
+  const Sign sign = !connected ? Sign::kFailure : to_listener ? Sign::kListener : Sign::kConnection;
   if (services[inbound ? 0 : 1].add(service, sign)) ports_named = true;
 }
 

@@ -194,6 +194,19 @@ TEST_CASE("a remote port in the range keeps its number once two connections shar
   CHECK(world.classify(opened(40000, 7777)).port == kPortEphemeral);
 }
 
+TEST_CASE("the first connection to a listener of our own has its number at both ends") {
+  World world;
+  world.give(1024, 65535);
+  world.listen({listener("0.0.0.0", 5432)});
+  FakeSocket s = opened(40000, 5432);
+  s.remote = s.local;
+  CHECK(world.connection(s).port == 5432);
+  // Elsewhere something else may have that port; and here it may be a client's.
+  CHECK(world.connection(opened(40000, 6379)).port == kPortEphemeral);
+  s.remote_port = 6380;
+  CHECK(world.connection(s).port == kPortEphemeral);
+}
+
 TEST_CASE("attempts that failed name a port too, but it takes sixteen") {
   World world;
   const Bytes bytes = message({.local_port = 40000, .remote_port = 50051});
