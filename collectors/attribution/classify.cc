@@ -69,20 +69,25 @@ void Classifier::set_local_ports(std::optional<LocalPorts> ports, const GroupTab
   for (ServicePorts& services : services_) services.set_limit(groups.limit());
   if (ports == local_ports_) return;
   local_ports_ = std::move(ports);
-  for (const GroupTable::Group& group : groups.groups()) {
-    if (!group.named || group.key.port >= kPortEphemeral) continue;
-    const auto port = static_cast<std::uint16_t>(group.key.port);
-    if (is_local(port)) services(group.key.direction).name(port);
+  for (const Direction direction : {Direction::kInbound, Direction::kOutbound}) {
+    for (const GroupTable::Group& group : groups.groups()) {
+      const auto port = static_cast<std::uint16_t>(group.key.port);
+      if (shows_port(group, direction) && is_local(port)) services(direction).name(port);
+    }
   }
+}
+
+bool Classifier::shows_port(const GroupTable::Group& group, Direction direction) const {
+  const bool either = !grouping_->by.direction;
+  return group.named && group.key.port < kPortEphemeral &&
+         (either || group.key.direction == direction);
 }
 
 void Classifier::forget_ports(TimePoint now, const GroupTable& groups) {
   for (const Direction direction : {Direction::kInbound, Direction::kOutbound}) {
     std::bitset<65536> shown;
     for (const GroupTable::Group& g : groups.groups()) {
-      if (g.named && g.key.direction == direction && g.key.port < kPortEphemeral) {
-        shown.set(g.key.port);
-      }
+      if (shows_port(g, direction)) shown.set(g.key.port);
     }
     services(direction).retain(now, [&](std::uint16_t port) { return shown.test(port); });
   }
@@ -108,6 +113,9 @@ Direction Classifier::direction(const SocketRow& row) {
   if (listens(row) || served(row.local_port)) return Direction::kInbound;
   if (services(Direction::kOutbound).contains(row.remote_port)) return Direction::kOutbound;
   if (is_local(row.local_port) && !is_local(row.remote_port)) return Direction::kOutbound;
+  // The remote port was cleared: from a port that the kernel gives to nobody, most likely a
+  // server's.
+  if (row.remote_port == 0 && !is_local(row.local_port)) return Direction::kInbound;
   // It may be the connection of a listener that is younger than the table.
   if (!row.time_wait && refresh_ && refresh_() && listens(row)) return Direction::kInbound;
   const bool may_have = listeners_.may_have_listened(row.local_address(), row.local_port);

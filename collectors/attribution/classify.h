@@ -64,9 +64,11 @@ struct Grouping {
 //   4. A local port that the kernel does not give and that connections came in through before:
 //      inbound. A remote port that enough connections share: outbound.
 //   5. The local port may be one that the kernel gave, the remote one may not: outbound.
-//   6. The listeners are asked for anew; then as 3, or if there may have been a listener too short
+//   6. A disconnect cleared the remote port, and the local one is none that the kernel gives:
+//   inbound.
+//   7. The listeners are asked for anew; then as 3, or if there may have been a listener too short
 //      for any dump: inbound.
-//   7. Else outbound: what nobody listens for, somebody here opened.
+//   8. Else outbound: what nobody listens for, somebody here opened.
 // What cannot be told: a connection that a disconnect cleared before any dump saw it (2 is silent)
 // from or to a listener that lived between two dumps, where a socket was only bound and closed on
 // the same port. It counts as inbound.
@@ -131,6 +133,8 @@ class Classifier {
     return services_[static_cast<std::size_t>(direction)];
   }
   bool is_local(std::uint16_t port) const;
+  // Whether it shows a port by its number, of connections in that direction.
+  bool shows_port(const GroupTable::Group& group, Direction direction) const;
   bool listens(const SocketRow& row);
   bool served(std::uint16_t port) const;
   PortLabel port_label(std::uint16_t port, Direction direction) const;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <numeric>
 #include <optional>
+#include <utility>
 
 namespace tcpvitals {
 
@@ -25,7 +26,9 @@ std::uint64_t GroupStats::closes() const {
 GroupId GroupTable::find_or_add(const GroupKey& key, For what) {
   const auto known = ids_.find(key);
   if (known != ids_.end()) {
-    groups_[known->second].asked = ++asked_;
+    Group& group = groups_[known->second];
+    group.asked = ++asked_;
+    group.touched = true;
     return known->second;
   }
   if (counts(key) && !make_room(what)) {
@@ -93,7 +96,8 @@ GroupId GroupTable::add(const GroupKey& key, bool attempts) {
     id = free_.back();
     free_.pop_back();
   }
-  groups_[id] = {.key = key, .asked = ++asked_, .named = true, .attempts = attempts};
+  groups_[id] = {
+      .key = key, .asked = ++asked_, .touched = true, .named = true, .attempts = attempts};
   dump_[id] = {};
   ids_.emplace(key, id);
   return id;
@@ -152,14 +156,13 @@ void GroupTable::forget_idle(TimePoint now, Clock::duration idle) {
     group.attempts = attempts && counts(group.key);
     attempts_only_ += group.attempts ? 1 : 0;
     const bool busy = group.references > 0 || group.stats.last_dump.has_leftovers();
-    if (busy || group.asked > asked_before_) {
+    if (busy || std::exchange(group.touched, false)) {
       group.idle_since = now;
       continue;
     }
     const Clock::duration kept = attempts ? std::min<Clock::duration>(idle, kAttemptsIdle) : idle;
     if (now - group.idle_since >= kept) remove(static_cast<GroupId>(i));
   }
-  asked_before_ = asked_;
 }
 
 }  // namespace tcpvitals

@@ -129,6 +129,7 @@ class GroupTable {
     std::uint32_t references = 0;  // tracked connections, vanished ones included
     TimePoint idle_since;
     std::uint64_t asked = 0;  // number of the request that found it last
+    bool touched = false;     // asked for since the last look for idle ones that found it idle
     bool named = false;       // in the table by its key: found by it, and shown
     bool attempts = false;    // of attempts only, at the last look or when it was made
   };
@@ -196,7 +197,6 @@ class GroupTable {
   std::size_t attempts_only_ = 0;   // of those, since the last look
   std::size_t attempts_added_ = 0;  // of those, in the hour that runs: as many as max_groups_
   std::uint64_t asked_ = 0;         // requests
-  std::uint64_t asked_before_ = 0;  // the last look for idle groups
   TimePoint hour_start_{};
   std::uint64_t overflowed_ = 0;
   std::uint64_t forgotten_ = 0;

@@ -34,10 +34,10 @@ struct TrackedConnection : TcpMeter {
   std::uint32_t first_seen = 0;        // by our clock in seconds; 0: it is of the baseline
   std::uint32_t close_wait_since = 0;  // likewise, while in that state
   GroupId group = 0;
-  std::uint16_t dump : 12 = 0;     // low bits of the number of the dump that saw it last
-  bool missed : 1 = false;         // by the last complete dump
-  bool vanished : 1 = false;       // by two
-  std::uint16_t grouping : 2 = 0;  // low bits of the number of the grouping that gave it `group`
+  std::uint16_t dump : 12 = 0;  // low bits of the number of the dump that saw it last
+  bool missed : 1 = false;      // by the last complete dump
+  bool vanished : 1 = false;    // by two
+  bool regroup : 1 = false;     // when it is seen next: `group` is of an earlier grouping
 
   // Counted as opened, or in at_start.
   bool opened() const { return established(state); }

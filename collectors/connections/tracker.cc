@@ -27,7 +27,7 @@ void Tracker::begin_dump(TimePoint now, bool events_lost) {
   forget_vanished(now);
   if (ports_named_ != classifier_.generation()) {
     ports_named_ = classifier_.generation();
-    grouping_ = (grouping_ + 1) & 3;
+    regroup_all();
   }
   if (!started_) past_.set_start(now);
   dumping_ = true;
@@ -93,7 +93,7 @@ void Tracker::add_row(const SocketRow& row) {
   }
   const bool renamed = !found_cgroups_.empty() && found_cgroups_.contains(row.cgroup_id) &&
                        groups_.groups()[c.group].key.cgroup == kCgroupUnknown;
-  if (c.grouping != grouping_ || renamed) move(c, row, c.opened());
+  if (c.regroup || renamed) move(c, row, c.opened());
   if (c.vanished) books_.enter(c);
   c.vanished = false;
   table_.mark_seen(index);
@@ -104,7 +104,7 @@ void Tracker::add_row(const SocketRow& row) {
 void Tracker::move(TrackedConnection& c, const SocketRow& row, bool connected) {
   const GroupKey key = classifier_.key(row, direction_of(c));
   books_.move(c, groups_.find_or_add(key, GroupTable::wanted(connected)));
-  c.grouping = grouping_ & 3;
+  c.regroup = false;
 }
 
 // The attempt was answered. Groups have more room for connections than for attempts.
@@ -123,7 +123,6 @@ void Tracker::begin(Index index, const SocketRow& row, std::uint32_t ends) {
   if (connected) classifier_.learn(row, direction, true);
   c.group = groups_.find_or_add(classifier_.key(row, direction), GroupTable::wanted(connected));
   groups_.retain(c.group);
-  c.grouping = grouping_ & 3;
   c.ends = ends;
   // The row was written since the dump began.
   const TimePoint by = established_by(row, sample.info, account_.now() + kDumpTime);
@@ -196,9 +195,14 @@ void Tracker::forget_vanished(TimePoint now) {
 }
 
 void Tracker::regroup(Excludes before, Excludes now) {
-  grouping_ = (grouping_ + 1) & 3;
+  regroup_all();
   excluded_before_ = std::move(before);
   excluded_now_ = std::move(now);
+}
+
+// A mark for each, not a number: dumps that fail may leave one behind for any number of groupings.
+void Tracker::regroup_all() {
+  for (Index i = 0; i < table_.end(); ++i) table_[i].regroup = table_[i].cookie != 0;
 }
 
 // ---- ends ----

@@ -150,6 +150,7 @@ class Tracker {
   }
   void begin(Index index, const SocketRow& row, std::uint32_t ends);
   void connect(TrackedConnection& c, const SocketRow& row);
+  void regroup_all();
   void move(TrackedConnection& c, const SocketRow& row, bool connected);
   void advance(TrackedConnection& c, const SocketRow& row, const TcpInfoSample& sample);
   void drop(Index index);
@@ -173,7 +174,6 @@ class Tracker {
   bool started_ = false;
   bool dumping_ = false;
   bool one_miss_ends_ = false;                        // in the running dump
-  std::uint8_t grouping_ = 0;                         // number of the classifier's grouping: 2 bits
   std::uint32_t ports_named_ = 0;                     // the classifier's generation
   Excludes excluded_before_;                          // until a dump ends
   Excludes excluded_now_;                             // until the kernel excludes it

@@ -197,6 +197,14 @@ std::size_t NaiveWorld::connections() const {
 NaiveTracker::NaiveTracker(NaiveWorld& shared, NetnsId id) : world(shared), netns(id) {
   world.trackers.insert(this);
   for (ServicePorts& service : services) service.set_limit(world.groups.limit);
+  // What groups show by its number keeps it; without directions they show both.
+  for (const auto& [key, group] : world.groups.named) {
+    if (!is_number(key.port)) continue;
+    const auto port = static_cast<std::uint16_t>(std::stoi(key.port));
+    if (!kDefaultEphemeral.contains(port)) continue;
+    if (key.direction != "outbound") services[0].name(port);
+    if (key.direction != "inbound") services[1].name(port);
+  }
 }
 
 // Whatever is still tracked counts as closed.
@@ -227,6 +235,7 @@ Direction NaiveTracker::direction(const Sight& sight) {
     return Direction::kInbound;
   }
   if (!given && served.count(ours) > 0) return Direction::kInbound;
+  if (!given && sight.shown.remote_port == 0) return Direction::kInbound;
   return Direction::kOutbound;
 }
 

@@ -28,6 +28,11 @@ inline std::shared_ptr<TextSource> text_files(
   return std::make_shared<TextSource>(files);
 }
 
+// Of a network namespace that gives its ports as kernels do unless they are told otherwise.
+inline std::shared_ptr<TextSource> default_ports() {
+  return text_files({{"sys/net/ipv4/ip_local_port_range", "32768\t60999\n"}});
+}
+
 // Another network namespace: its sockets, and the files in which it tells of them.
 struct FakeNamespace {
   explicit FakeNamespace(std::vector<FakeSocket> sockets) { set(std::move(sockets)); }
@@ -48,12 +53,12 @@ struct FakeNamespace {
   }
 
   FakeKernel kernel;
-  std::shared_ptr<TextSource> files = text_files({});
+  std::shared_ptr<TextSource> files = default_ports();
 };
 
 struct Accounts {
   explicit Accounts(ConnectionsConfig config = by_netns(),
-                    std::shared_ptr<const KernelSource> files = nullptr)
+                    std::shared_ptr<const KernelSource> files = default_ports())
       : host(fake_dump_sockets(kernel), std::move(files), std::move(config)) {}
 
   void add(FakeNamespace& other, std::uint64_t inode, const std::string& label) {

@@ -266,6 +266,26 @@ TEST_CASE("a named port is forgotten an hour after its group left") {
   CHECK(world.classify(opened(40000, 50051)).port == kPortEphemeral);
 }
 
+TEST_CASE("without directions a group shows the port of either") {
+  World world;
+  world.grouping = Grouping{{.direction = false}, {}, {}};
+  world.connection(opened(40000, 50051));
+  const GroupKey key = world.connection(opened(40001, 50051));
+  REQUIRE(key.port == 50051);
+  world.groups.find_or_add(key);
+  for (int i = 0; i < 2; ++i) {
+    world.classifier.forget_ports(world.now, world.groups);
+    world.now += std::chrono::hours(2);
+  }
+  world.classifier.forget_ports(world.now, world.groups);
+  CHECK(world.classify(opened(40000, 50051)).port == 50051);
+  world.give(2000, 60999);
+  world.groups.find_or_add({.port = 9092});
+  world.give(3000, 60999);
+  CHECK(world.classify(opened(40000, 9092)).port == 9092);
+  CHECK(world.classify(accepted(9092, 40000)).port == 9092);
+}
+
 TEST_CASE("a listener that closed is remembered for a minute") {
   World world;
   world.listen({listener("0.0.0.0", 40001)});

@@ -66,6 +66,21 @@ TEST_CASE("a group without sockets leaves after a while, and comes back at zero"
   CHECK(h.groups.groups().size() == 1);  // its place was free again
 }
 
+TEST_CASE("a group is idle from when its last socket went, not from the look before") {
+  Host h;
+  h.dump({});
+  h.dump({FakeSocket{}});
+  h.groups.forget_idle(h.now, kIdle);
+  h.now += kIdle;
+  h.event({});
+  h.groups.forget_idle(h.now, kIdle);
+  REQUIRE(h.shown("inbound", "443") != nullptr);
+  CHECK(h.inbound().closes() == 1);
+  h.now += kIdle;
+  h.groups.forget_idle(h.now, kIdle);
+  CHECK(h.shown("inbound", "443") == nullptr);
+}
+
 // Nothing but the last dump speaks for the group: nobody asks for it afterwards.
 TEST_CASE("a connection, TIME_WAIT and a half-open one of the last dump keep a group") {
   const FakeSocket kinds[] = {

@@ -388,6 +388,7 @@ TEST_CASE("a namespace that comes leaves out what is excluded, in the kernel or 
 TEST_CASE("the range of local ports is read before each dump, in each namespace") {
   const auto ours = text_files({{"sys/net/ipv4/ip_local_port_range", "32768\t60999\n"}});
   FakeNamespace blue({fake_listener(443)});
+  blue.files->set("sys/net/ipv4/ip_local_port_range", "");
   Accounts accounts{by_netns(), ours};
   accounts.add(blue, 7, "blue");
   accounts.dump();

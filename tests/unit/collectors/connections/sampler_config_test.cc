@@ -169,12 +169,13 @@ TEST_CASE("limits change with the configuration, and the gauges tell both") {
   s = sample(sampler);
   CHECK(s->tracked == 2);
   CHECK(s->untracked == 0);
-  CHECK(find(*s, "inbound", "other")->opened == 1);
+  CHECK(find(*s, "inbound", "other")->at_start == 1);  // it was there before: rule 3
+  CHECK(find(*s, "inbound", "other")->opened == 0);
   CHECK(s->groups_overflowed > 0);
   REQUIRE(sampler.reconfigure({.cpu_budget = kEager}, soon()).ok());
   s = sample(sampler);
-  CHECK(find(*s, "inbound", "other")->at_start == -1);
-  CHECK(find(*s, "inbound", "other")->opened == 1);
+  CHECK(find(*s, "inbound", "other")->at_start == 0);
+  CHECK(find(*s, "inbound", "other")->opened == 0);
   CHECK(live(*find(*s, "inbound", "80")) == 1);
 }
 
