@@ -141,7 +141,8 @@ TEST_CASE("where the counters are silent, what nobody listens for was opened her
   World world;
   CHECK(world.classify({.local_port = 720, .remote_port = 50051}).direction ==
         Direction::kOutbound);
-  CHECK(world.classify({.local_port = 720, .remote_port = 0}).port == kPortUnknown);
+  // The remote port was cleared: from a port that the kernel gives to nobody, a server's.
+  CHECK(world.classify({.local_port = 720, .remote_port = 0}).port == 720);
   CHECK(world.classify({.remote_port = 5432}).direction == Direction::kOutbound);
   CHECK(world.classify({.local_port = 50000, .remote_port = 0}).direction == Direction::kOutbound);
 }

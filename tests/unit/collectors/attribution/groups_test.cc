@@ -75,7 +75,7 @@ TEST_CASE("a group is idle from when its last socket went, not from the look bef
   h.event({});
   h.groups.forget_idle(h.now, kIdle);
   REQUIRE(h.shown("inbound", "443") != nullptr);
-  CHECK(h.inbound().closes() == 1);
+  CHECK(h.shown("inbound", "443")->closes() == 1);
   h.now += kIdle;
   h.groups.forget_idle(h.now, kIdle);
   CHECK(h.shown("inbound", "443") == nullptr);
