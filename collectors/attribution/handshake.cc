@@ -26,6 +26,13 @@ bool was_established(const TcpInfo& info) {
   return info.min_rtt_us != kNoRtt || info.delivered > 0 || info.bytes_received > 0;
 }
 
+// The kernel reads the state before it locks the socket for the counters: a disconnect may come in
+// between. Of a connection that stands a segment came in, and its SYN or SYN-ACK was delivered.
+bool is_disconnected(const TcpInfo& info) {
+  return info.segs_in == 0 && info.segs_out == 0 && info.delivered == 0 && info.bytes_acked == 0 &&
+         info.bytes_received == 0 && info.bytes_sent == 0;
+}
+
 }  // namespace
 
 std::optional<OpenedBy> opened_by(const SocketRow& row) {
@@ -33,10 +40,11 @@ std::optional<OpenedBy> opened_by(const SocketRow& row) {
   if (row.state == TcpState::kSynReceived) return OpenedBy::kPeer;
   const TcpInfoSample sample = row.tcp_info();
   const TcpInfo& info = sample.info;
-  // The state is of the same moment as the counters; that of a row is older.
+  // Nearer to the counters than the row's own.
   const auto state = static_cast<TcpState>(info.state);
   if (info.state == 0 || !TCPVITALS_HAS(sample, bytes_retransmitted)) return std::nullopt;
   if (row.remote_port == 0) return std::nullopt;
+  if (state != TcpState::kClose && is_disconnected(info)) return std::nullopt;
   // An attempt that failed sent a SYN; a socket that a handshake made and nobody got sent nothing.
   if (state == TcpState::kClose && !was_established(info)) {
     return info.segs_out > 0 ? std::optional(OpenedBy::kUs) : std::nullopt;

@@ -58,6 +58,7 @@ FakeSocket opened(std::uint16_t from, std::uint16_t to) {
 FakeSocket accepted(std::uint16_t at, std::uint16_t from) {
   FakeSocket s = opened(at, from);
   s.info.bytes_acked = 0;
+  s.info.delivered = 1;  // the SYN-ACK
   return s;
 }
 

@@ -33,7 +33,9 @@ TEST_CASE("an acknowledged SYN of ours tells who opened a connection") {
     std::optional<OpenedBy> opener;
   };
   const Row rows[] = {
-      {"idle, accepted", in_state(S::kEstablished, {.min_rtt_us = 9}), kPeer},
+      {"idle, accepted", in_state(S::kEstablished, {.min_rtt_us = 9, .delivered = 1}), kPeer},
+      {"disconnected after its state was read",
+       in_state(S::kEstablished, {.unacked = 0, .min_rtt_us = 9}), std::nullopt},
       {"idle, ours", in_state(S::kEstablished, {.bytes_acked = 1, .min_rtt_us = 9}), kUs},
       {"with data, accepted",
        in_state(S::kEstablished, {.bytes_acked = 500, .min_rtt_us = 9, .bytes_sent = 500}), kPeer},
@@ -122,7 +124,7 @@ TEST_CASE("a connect under way is ours, a half-open connection the peer's, witho
 }
 
 TEST_CASE("counters that are missing or cleared tell nothing") {
-  FakeSocket idle = in_state(TcpState::kEstablished, {.min_rtt_us = 9});
+  FakeSocket idle = in_state(TcpState::kEstablished, {.min_rtt_us = 9, .delivered = 1});
   idle.has_info = false;
   CHECK_FALSE(opener(idle));
   idle.has_info = true;
