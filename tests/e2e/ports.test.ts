@@ -37,7 +37,8 @@ for (let i = 0; i < Number(process.argv[1]); ++i) {
   socket.bind("127.0.0.1", 0);
   socket.close();
 }
-console.log('{"ready":true}');`;
+console.log('{"ready":true}');
+setInterval(() => {}, 1000);`; // until it is stopped
 
 async function started(lab: Lab, network: Network, script: string, args: (string | number)[]): Promise<Child> {
   const child = lab.start([...network.prefix, process.execPath, "-e", script, ...args.map(String)]);
