@@ -71,7 +71,8 @@ struct Grouping {
 //   8. Else outbound: what nobody listens for, somebody here opened.
 // What cannot be told: a connection that a disconnect cleared before any dump saw it (2 is silent)
 // from or to a listener that lived between two dumps, where a socket was only bound and closed on
-// the same port. It counts as inbound.
+// the same port. It counts as inbound. So does a client's that bound itself to such a port as no
+// kernel gives, where the disconnect cleared its remote port too.
 //
 // Port: the local one of an inbound connection, the remote one of an outbound one.
 //   - A configured name stands for it, wherever it lies.

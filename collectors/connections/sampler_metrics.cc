@@ -183,7 +183,8 @@ constexpr MetricDesc kUnattributed{
     "What the host counted since the start less what the groups did: active_opens less attempts "
     "to connect, passive_opens less connections accepted, attempt_fails less "
     "tcp_connection_failures_total. Above zero: lost events, excluded or withheld sockets. Below "
-    "zero: attempts that applications gave up themselves, which the kernel does not count.",
+    "zero: attempts that applications gave up, and some that ICMP rejected: the kernel does not "
+    "count them.",
     {"counter", "netns"},
     "/proc/net/snmp TcpActiveOpens TcpPassiveOpens TcpAttemptFails"};
 constexpr MetricDesc kAttributed{
