@@ -50,7 +50,8 @@ std::string fault_of(const MetricDesc& desc) {
     if (reserved || !prometheus::CheckLabelName(std::string(labels[i]))) {
       return fmt::format("not a label name: \"{}\"", labels[i]);
     }
-    if (std::find(labels.begin(), labels.begin() + i, labels[i]) != labels.begin() + i) {
+    const auto before = labels.first(i);
+    if (std::find(before.begin(), before.end(), labels[i]) != before.end()) {
       return fmt::format("one label twice: {}", labels[i]);
     }
   }

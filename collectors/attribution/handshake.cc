@@ -22,18 +22,24 @@ Fin fin_of(TcpState state, const TcpInfo& info) {
   }
 }
 
-bool was_established(const TcpInfo& info) {
-  return info.min_rtt_us != kNoRtt || info.delivered > 0 || info.bytes_received > 0;
-}
+}  // namespace
 
-// The kernel reads the state before it locks the socket for the counters: a disconnect may come in
-// between. Of a connection that stands a segment came in, and its SYN or SYN-ACK was delivered.
-bool is_disconnected(const TcpInfo& info) {
+bool is_cleared(const TcpInfo& info) {
   return info.segs_in == 0 && info.segs_out == 0 && info.delivered == 0 && info.bytes_acked == 0 &&
          info.bytes_received == 0 && info.bytes_sent == 0;
 }
 
-}  // namespace
+// Of a connection its SYN or SYN-ACK was delivered. The smoothed round trip is of old: kernels
+// before 4.6 have no min_rtt_us.
+bool was_established(const SocketRow& row, const TcpInfoSample& sample) {
+  const TcpInfo& info = sample.info;
+  if (info.delivered != 0 || info.bytes_acked != 0 || info.bytes_received != 0 ||
+      info.rtt_us != 0) {
+    return true;
+  }
+  const bool nothing_else = row.remote_port == 0 || !TCPVITALS_HAS(sample, delivered);
+  return nothing_else && info.min_rtt_us != kNoRtt;
+}
 
 std::optional<OpenedBy> opened_by(const SocketRow& row) {
   if (row.state == TcpState::kSynSent) return OpenedBy::kUs;
@@ -44,9 +50,9 @@ std::optional<OpenedBy> opened_by(const SocketRow& row) {
   const auto state = static_cast<TcpState>(info.state);
   if (info.state == 0 || !TCPVITALS_HAS(sample, bytes_retransmitted)) return std::nullopt;
   if (row.remote_port == 0) return std::nullopt;
-  if (state != TcpState::kClose && is_disconnected(info)) return std::nullopt;
+  if (state != TcpState::kClose && is_cleared(info)) return std::nullopt;
   // An attempt that failed sent a SYN; a socket that a handshake made and nobody got sent nothing.
-  if (state == TcpState::kClose && !was_established(info)) {
+  if (state == TcpState::kClose && !was_established(row, sample)) {
     return info.segs_out > 0 ? std::optional(OpenedBy::kUs) : std::nullopt;
   }
   const bool in_flight = state == TcpState::kClose || info.unacked > 0;

@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "collectors/attribution/handshake.h"
 #include "collectors/connections/verdicts.h"
 
 namespace tcpvitals {
@@ -9,9 +10,9 @@ namespace {
 
 // When it was established, at the latest, as a row or event says that was written at `now` or
 // before.
-TimePoint established_by(const SocketRow& row, const TcpInfo& info, TimePoint now) {
+TimePoint established_by(const SocketRow& row, const TcpInfoSample& sample, TimePoint now) {
   constexpr auto kTicks = std::chrono::milliseconds(20);  // of the kernel's ages
-  return has_final_counters(row) ? now - age_of(info) + kTicks : TimePoint::max();
+  return has_final_counters(row) ? now - age_of(row, sample) + kTicks : TimePoint::max();
 }
 
 // An event of a cookie that is not known, while the kernel leaves out less than it should.
@@ -125,7 +126,7 @@ void Tracker::begin(Index index, const SocketRow& row, std::uint32_t ends) {
   groups_.retain(c.group);
   c.ends = ends;
   // The row was written since the dump began.
-  const TimePoint by = established_by(row, sample.info, account_.now() + kDumpTime);
+  const TimePoint by = established_by(row, sample, account_.now() + kDumpTime);
   if (!started_ || excluded(excluded_before_, row) || past_.is_past(row.cookie, by)) {
     past_.forget(row.cookie);
     c.start(sample.info, row.state);
@@ -240,7 +241,7 @@ void Tracker::finish_known(Index index, const SocketRow& event, TimePoint now) {
     return;
   }
   const bool counted_as_closed = c.vanished && c.opened();
-  const bool answered = !c.opened() && was_established(sample.info);
+  const bool answered = !c.opened() && was_established(event, sample);
   if (answered && final_counters) connect(c, event);
   if (!c.opened() && !answered) classifier_.learn(event, direction_of(c), false);
   GroupStats& group = books_.group(c);
@@ -272,7 +273,7 @@ void Tracker::finish_known(Index index, const SocketRow& event, TimePoint now) {
 void Tracker::finish_unknown(const SocketRow& event, TimePoint now) {
   const TcpInfoSample sample = event.tcp_info();
   info_length_ = event.info_length;
-  if (past_.is_past(event.cookie, established_by(event, sample.info, now))) {
+  if (past_.is_past(event.cookie, established_by(event, sample, now))) {
     past_.forget(event.cookie);
     ++books_.stats.closes_of_past;
     return;
@@ -280,7 +281,7 @@ void Tracker::finish_unknown(const SocketRow& event, TimePoint now) {
   const Direction direction = classifier_.direction(event);
   const bool outbound = direction == Direction::kOutbound;
   if (!outbound && is_spare_of_handshake(event, sample)) return;
-  const bool failed = outbound && !was_established(sample.info);
+  const bool failed = outbound && !was_established(event, sample);
   classifier_.learn(event, direction, !failed);
   const GroupKey key = classifier_.key(event, direction);
   GroupStats& group = groups_[groups_.find_or_add(key, GroupTable::wanted(!failed))];

@@ -36,9 +36,8 @@
 //     event adds only the difference, and a row brings it back to life.
 //  6. Direction is settled at first sight and kept. (Classifier)
 //  7. LISTEN rows are no connections. TIME_WAIT, FIN_WAIT2 of a closed socket and SYN_RECV rows
-//  have
-//     no counters: they count in states only, each in the kernel's own. A row that the kernel wrote
-//     during a disconnect (CLOSE, or all zero) says only that the socket is there.
+//     have no counters: they count in states only, each in the kernel's own. Of a row that the
+//     kernel wrote during a disconnect (CLOSE, or all zero) the counters and ages say nothing.
 //  8. The path is observed when data was acknowledged, at most once in ten seconds, and at the
 //     close. (TcpMeter)
 //  9. What the kernel did not return is absent, in every decision too. (verdicts.h, TcpMeter)

@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "collectors/attribution/handshake.h"
+
 namespace tcpvitals {
 namespace {
 
@@ -22,19 +24,9 @@ std::uint64_t mix(const std::byte* address, std::uint8_t family, std::uint64_t s
 
 }  // namespace
 
-// The smoothed round trip is of old: kernels before 4.6 have no min_rtt_us.
-bool was_established(const TcpInfo& info) {
-  return info.min_rtt_us != kNoRtt || info.bytes_acked != 0 || info.bytes_received != 0 ||
-         info.rtt_us != 0;
-}
-
 bool is_spare_of_handshake(const SocketRow& event, const TcpInfoSample& sample) {
   return has_final_counters(event) && TCPVITALS_HAS(sample, delivered) &&
-         sample.info.delivered == 0 && !was_established(sample.info);
-}
-
-bool is_cleared(const TcpInfo& info) {
-  return info.bytes_acked == 0 && info.bytes_received == 0 && info.bytes_sent == 0;
+         sample.info.delivered == 0 && !was_established(event, sample);
 }
 
 ConnectionEnd end_of(const SocketRow& event, const TcpInfoSample& sample, bool outbound,
@@ -54,8 +46,9 @@ ConnectFailure failure_of(const SocketRow& event, const TcpInfoSample& sample) {
   return sample.info.segs_in > 0 ? ConnectFailure::kRefused : ConnectFailure::kUnanswered;
 }
 
-std::chrono::milliseconds age_of(const TcpInfo& info) {
-  if (!was_established(info)) return {};
+std::chrono::milliseconds age_of(const SocketRow& row, const TcpInfoSample& sample) {
+  const TcpInfo& info = sample.info;
+  if (is_cleared(info) || !was_established(row, sample)) return {};
   const std::uint64_t idle = std::max(info.last_data_sent_ms, info.last_data_received_ms);
   return std::chrono::milliseconds(std::max(idle, info.busy_us / 1000));
 }

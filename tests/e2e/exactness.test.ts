@@ -102,8 +102,8 @@ test(`${kCount} connections that the client aborts: exact, the unseen ones on po
   for (const scrapes of [0, 5]) {
     const { rise } = await churn(lab, scrapes, { port, close: "abort", up: 100 });
     for (const name of ["tcp_connections_opened_total", "tcp_connections_closed_total"]) {
-      assert.equal(rise(name, inbound(port)), kCount);
-      assert.equal(rise(name, outbound(port)) + rise(name, unknown), kCount);
+      assert.equal(rise(name, inbound(port)), kCount, name);
+      assert.equal(rise(name, outbound(port)) + rise(name, unknown), kCount, name);
     }
   }
 });

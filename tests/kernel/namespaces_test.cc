@@ -555,7 +555,7 @@ TEST_CASE("without one of the privileges only our own namespace is watched, stil
     std::array<__user_cap_data_struct, _LINUX_CAPABILITY_U32S_3> all{};
     REQUIRE(::syscall(SYS_capget, &header, all.data()) == 0);
     auto less = all;
-    less[CAP_TO_INDEX(lost.bit)].effective &= ~CAP_TO_MASK(lost.bit);
+    less[static_cast<std::size_t>(CAP_TO_INDEX(lost.bit))].effective &= ~CAP_TO_MASK(lost.bit);
     REQUIRE(::syscall(SYS_capset, &header, less.data()) == 0);
     CHECK(missing_namespace_privileges() == lost.name);
     {

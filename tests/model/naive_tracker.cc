@@ -17,9 +17,11 @@ bool peer_closed(TcpState state) {
          state == TcpState::kClosing;
 }
 
+// The shortest round trip survives a disconnect: while there are counters, they say it.
 bool was_established(const Sight& event) {
-  return event.shown.info.min_rtt_us != kNoRtt || event.truth.acked_bytes > 0 ||
-         event.truth.received_bytes > 0 || event.shown.info.rtt_us != 0;
+  if (event.shown.remote_port == 0) return event.shown.info.min_rtt_us != kNoRtt;
+  return event.truth.acked_bytes > 0 || event.truth.received_bytes > 0 ||
+         event.truth.delivered_segments > 0 || event.shown.info.rtt_us != 0;
 }
 
 // SYN and FIN are a byte each of what is acknowledged.

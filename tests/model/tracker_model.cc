@@ -258,6 +258,7 @@ class Simulation {
 
   void establish(Socket& s) {
     s.sight.shown.state = TcpState::kEstablished;
+    s.sight.truth.delivered_segments += 1;  // its SYN or SYN-ACK
     s.sent = s.received = now_;
     measure(s);
   }

@@ -34,7 +34,7 @@ struct FakeSocket {
   bool time_wait = false;
   bool ipv6 = false;  // the socket's family; its addresses may be v4-mapped
   bool v6only = false;
-  TcpInfo info{.min_rtt_us = 100};
+  TcpInfo info{.segs_in = 2, .min_rtt_us = 100, .delivered = 1};
   std::size_t info_length = sizeof(TcpInfo);
   std::uint64_t cgroup_id = 0;  // 0: not sent
 };

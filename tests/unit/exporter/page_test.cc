@@ -1,6 +1,7 @@
 #include "exporter/page.h"
 
 #include <doctest/doctest.h>
+#include <fmt/format.h>
 
 #include <algorithm>
 #include <limits>
@@ -158,17 +159,22 @@ TEST_CASE("page: the accept queue that was fullest in the last minute comes firs
 }
 
 TEST_CASE("page: an accept queue warns from 80 % on and is bad when it is full") {
-  const std::tuple<double, const char*, const char*> kRows[] = {{51, "", "79.69 %"},
-                                                                {51.2, "warn", "80.00 %"},
-                                                                {63, "warn", "98.44 %"},
-                                                                {64, "bad", "100.00 %"}};
-  for (const auto& [peak, color, percent] : kRows) {
-    CAPTURE(peak);
+  struct Row {
+    double peak;
+    const char* color;
+    const char* percent;
+  };
+  for (const Row& row : {Row{51, "", "79.69 %"},
+                         {51.2, "warn", "80.00 %"},
+                         {63, "warn", "98.44 %"},
+                         {64, "bad", "100.00 %"}}) {
+    CAPTURE(row.peak);
     const Labels labels{{"port", "443"}, {"address", "0.0.0.0"}};
     Made made;
-    made.add("tcp_listener_queue_peak", peak, labels).add("tcp_listener_queue_limit", 64, labels);
+    made.add("tcp_listener_queue_peak", row.peak, labels)
+        .add("tcp_listener_queue_limit", 64, labels);
     CHECK(contains(page(made),
-                   std::string("<div class=\"value ") + color + "\">" + percent + "</div>"));
+                   fmt::format("<div class=\"value {}\">{}</div>", row.color, row.percent)));
   }
 }
 
@@ -204,21 +210,27 @@ TEST_CASE("page: twelve services at most, and how many there are") {
 }
 
 TEST_CASE("page: a service's ratio is that of its data segments, and never above all of them") {
-  const std::tuple<double, double, double, const char*> kRows[] = {
+  struct Row {
+    double data;
+    double retransmitted;
+    double syns;
+    const char* cell;
+  };
+  const Row kRows[] = {
       {100, 753, 750, "<td class=\"warn\">3.00 %</td>"},  // connects that nobody answers
       {10, 80, 0, "<td class=\"bad\">100.00 %</td>"},     // FINs without data
       {1000, 10, 0, "<td class=\"warn\">1.00 %</td>"},    //
       {1000, 9, 0, "<td class=\"\">0.90 %</td>"},         //
       {0, 750, 750, "<td class=\"\">–</td>"},
   };
-  for (const auto& [data, retransmitted, syns, cell] : kRows) {
-    CAPTURE(cell);
+  for (const Row& row : kRows) {
+    CAPTURE(row.cell);
     const Labels labels{{"direction", "outbound"}, {"port", "443"}, {"peer", "public"}};
     Made made;
-    made.count("tcp_data_segments_sent_total", data, labels)
-        .count("tcp_retransmitted_segments_total", retransmitted, labels)
-        .count("tcp_retransmitted_syns_total", syns, labels);
-    CHECK(contains(page(made), cell));
+    made.count("tcp_data_segments_sent_total", row.data, labels)
+        .count("tcp_retransmitted_segments_total", row.retransmitted, labels)
+        .count("tcp_retransmitted_syns_total", row.syns, labels);
+    CHECK(contains(page(made), row.cell));
   }
   const Labels listener{{"listener", "echo"}};
   Made made;

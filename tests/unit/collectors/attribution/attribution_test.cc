@@ -76,6 +76,7 @@ TEST_CASE("how a connection ended is told by whether its FIN was acknowledged") 
       if (seen) h.dump({s});
       s.info = row.info;
       s.info.min_rtt_us = 100;
+      s.info.delivered = 1;
       h.event(s);
       const GroupStats& g = row.outbound ? h.outbound() : h.inbound();
       CHECK(ended(g, row.end) == 1);

@@ -122,12 +122,14 @@ TEST_CASE("who opened a connection decides its direction, whatever the ports are
        {std::pair<std::uint16_t, std::uint16_t>{32768, 60999}, {1024, 65535}, {20000, 20009}}) {
     World world;
     world.give(first, last);
-    for (const auto& [ours, theirs] : {std::pair<std::uint16_t, std::uint16_t>{720, 50051},
-                                       {20, 40200},
-                                       {443, 40000},
-                                       {40000, 443},
-                                       {8080, 9092},
-                                       {179, 179}}) {
+    for (const auto& ports : {std::pair<std::uint16_t, std::uint16_t>{720, 50051},
+                              {20, 40200},
+                              {443, 40000},
+                              {40000, 443},
+                              {8080, 9092},
+                              {179, 179}}) {
+      const std::uint16_t ours = ports.first;
+      const std::uint16_t theirs = ports.second;
       CAPTURE(ours);
       CAPTURE(theirs);
       CHECK(world.classify(opened(ours, theirs)).direction == Direction::kOutbound);

@@ -25,6 +25,25 @@ std::optional<OpenedBy> opener(const FakeSocket& s) {
 
 }  // namespace
 
+TEST_CASE("any of four counters shows that a connection was established") {
+  const auto established = [](const TcpInfo& info, std::uint16_t remote_port = 443,
+                              std::size_t length = sizeof(TcpInfo)) {
+    SocketRow row;
+    row.remote_port = remote_port;
+    return was_established(row, read_tcp_info(&info, length));
+  };
+  CHECK_FALSE(established({.segs_in = 1, .min_rtt_us = kNoRtt}));
+  CHECK(established({.min_rtt_us = kNoRtt, .delivered = 1}));
+  CHECK(established({.bytes_acked = 1, .min_rtt_us = kNoRtt}));
+  CHECK(established({.bytes_received = 1, .min_rtt_us = kNoRtt}));
+  CHECK(established({.rtt_us = 1, .min_rtt_us = kNoRtt}));
+  // The shortest round trip may be that of the socket's former life.
+  CHECK_FALSE(established({.segs_in = 1, .min_rtt_us = 50}));
+  CHECK(established({.min_rtt_us = 50}, 0));
+  CHECK_FALSE(established({.min_rtt_us = kNoRtt}, 0));
+  CHECK(established({.segs_in = 1, .min_rtt_us = 50}, 443, offsetof(TcpInfo, delivered)));
+}
+
 TEST_CASE("an acknowledged SYN of ours tells who opened a connection") {
   using S = TcpState;
   struct Row {

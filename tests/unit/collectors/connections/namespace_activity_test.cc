@@ -39,16 +39,16 @@ TEST_CASE("a namespace's activity is its counters of TCP, and its sockets of bot
 
 TEST_CASE("where a namespace cannot be asked nothing is known of its activity") {
   CHECK_FALSE(read_activity(TextSource({{"net/snmp", ""}})).has_value());
-  for (const auto& [path, text] : std::initializer_list<std::pair<const char*, const char*>>{
+  for (const auto& row : std::initializer_list<std::pair<const char*, const char*>>{
            {"net/snmp", "Ip: A\nIp: 1\n"},
            {"net/sockstat", "UDP: inuse 1\n"},
            {"net/sockstat", "TCP: inuse 1 orphan 0\n"},
            {"net/sockstat", "TCP: inuse x tw 1\n"},
            {"net/sockstat6", "UDP6: inuse 1\n"}}) {
-    CAPTURE(path);
-    CAPTURE(text);
+    CAPTURE(row.first);
+    CAPTURE(row.second);
     TextSource source = files();
-    source.set(path, text);
+    source.set(row.first, row.second);
     CHECK_FALSE(read_activity(source).has_value());
   }
   const TextSource without_ipv6{{"net/snmp", "Tcp: A\nTcp: 1\n"},

@@ -72,8 +72,7 @@ TEST_CASE("rule 2: a connection that lived between two dumps counts whole") {
 TEST_CASE("rule 2: of two sockets made of one handshake only the one the kernel kept counts") {
   Host w;
   w.dump({});
-  FakeSocket spare{.cookie = 7};
-  spare.info.min_rtt_us = kNoRtt;
+  FakeSocket spare{.cookie = 7, .info = {.segs_in = 1, .min_rtt_us = kNoRtt}};
   w.event(spare);
   CHECK(w.shown("inbound", "443") == nullptr);
   CHECK(w.tracker.stats().accepted == 0);
@@ -81,6 +80,7 @@ TEST_CASE("rule 2: of two sockets made of one handshake only the one the kernel 
   SUBCASE("established without a measured round trip") { spare.info.delivered = 1; }
   SUBCASE("a kernel that does not tell what was delivered") {
     spare.info_length = offsetof(TcpInfo, delivered);
+    spare.info.min_rtt_us = 90;
   }
   w.event(spare);
   CHECK(w.inbound().opened == 1);
@@ -269,14 +269,45 @@ TEST_CASE("a row that the kernel wrote during a disconnect says only that the so
     CHECK(w.outbound().closes() == 1);
     CHECK(w.inbound().opened == 0);
   }
-  // Never seen before: its event says whose it was.
-  Host w;
-  w.dump({});
-  w.dump({all_cleared});
-  CHECK(w.tracker.tracked() == 0);
-  CHECK(w.groups.groups().empty());
-  w.event(event);
-  CHECK(w.group(Direction::kOutbound, kPortUnknown).closes() == 1);
+  {  // Never seen before: its event says whose it was.
+    Host w;
+    w.dump({});
+    w.dump({all_cleared});
+    CHECK(w.tracker.tracked() == 0);
+    CHECK(w.groups.groups().empty());
+    w.event(event);
+    CHECK(w.group(Direction::kOutbound, kPortUnknown).closes() == 1);
+  }
+  {  // Its ends were read before. The disconnect cleared the time of what it received.
+    Host w;
+    w.dump({});
+    counters_cleared.info.last_data_received_ms = 4'000'000'000;
+    w.dump({counters_cleared});
+    CHECK(w.outbound().opened == 1);
+    CHECK(w.outbound().at_start == 0);
+    w.event(event);
+    CHECK(w.outbound().closes() == 1);
+  }
+}
+
+TEST_CASE("rule 2: the second life of a socket whose first nobody saw is an attempt like any") {
+  for (const bool dumped : {false, true}) {
+    CAPTURE(dumped);
+    Host w;
+    w.dump({});
+    FakeSocket attempt = client(1);
+    attempt.state = TcpState::kSynSent;
+    attempt.info = {.last_data_received_ms = 4'000'000'000, .segs_out = 1, .min_rtt_us = 50};
+    if (dumped) w.dump({attempt});
+    attempt.state = TcpState::kClose;
+    attempt.info.segs_in = 1;
+    w.event(attempt);
+    CHECK(w.outbound().failures[static_cast<std::size_t>(ConnectFailure::kRefused)] == 1);
+    CHECK(w.outbound().opened == 0);
+    CHECK(w.outbound().at_start == 0);
+    CHECK(w.tracker.stats().attempts == 1);
+    CHECK(w.tracker.stats().closes_of_past == 0);
+  }
 }
 
 TEST_CASE("rule 3: what was there at the start is a baseline") {

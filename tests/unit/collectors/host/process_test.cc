@@ -120,7 +120,9 @@ TEST_CASE("process: each of its files can be missing or broken and costs its own
       {"stat", {"process_start_time_seconds"}},
       {"self/limits", {"process_max_fds"}},
       {"self/fd", {"process_open_fds"}}};
-  for (const auto& [path, lost] : rows) {
+  for (const auto& row : rows) {
+    const char* path = row.first;
+    const std::set<std::string>& lost = row.second;
     for (const Fault fault : kFaults) {
       CAPTURE(path);
       CAPTURE(static_cast<int>(fault));

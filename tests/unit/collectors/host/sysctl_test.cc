@@ -154,10 +154,10 @@ TEST_CASE("sysctl: reserved ports are no ports to choose from") {
   CHECK(collect(*collector).at(limit) == 10);
   const std::pair<const char*, double> cases[] = {
       {"\n", 10}, {"10003\n", 9}, {"9990-10001,10008-20000\n", 6}, {"80,9999,10010\n", 10}};
-  for (const auto& [reserved, left] : cases) {
-    CAPTURE(reserved);
-    source.set("sys/net/ipv4/ip_local_reserved_ports", reserved);
-    CHECK(collect(*collector).at(limit) == left);
+  for (const auto& row : cases) {
+    CAPTURE(row.first);
+    source.set("sys/net/ipv4/ip_local_reserved_ports", row.first);
+    CHECK(collect(*collector).at(limit) == row.second);
   }
 }
 

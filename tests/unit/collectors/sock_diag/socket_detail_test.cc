@@ -262,7 +262,7 @@ TEST_CASE("an attribute of another size than is known is absent") {
        {INET_DIAG_TOS, INET_DIAG_TCLASS, INET_DIAG_SHUTDOWN, INET_DIAG_SKMEMINFO, INET_DIAG_MARK,
         INET_DIAG_CLASS_ID, INET_DIAG_CGROUP_ID, INET_DIAG_BBRINFO, INET_DIAG_DCTCPINFO,
         INET_DIAG_SKV6ONLY, INET_DIAG_ULP_INFO}) {
-    for (const std::size_t size : {0, 2, 63}) {
+    for (const std::size_t size : {0U, 2U, 63U}) {
       CAPTURE(type);
       CAPTURE(size);
       const SocketDetail d = detail_with(type, bytes, size);
