@@ -10,9 +10,6 @@ namespace {
 
 using enum MetricType;
 
-// How many bytes of TCP_INFO a kernel must return for a field to be there. What it does not return
-// is absent, never zero.
-#define NEEDS(field) (offsetof(TcpInfo, field) + sizeof(TcpInfo::field))
 constexpr std::size_t kNothing = 0;
 
 // A number of one listener or of one connection: what it is, what it needs, how it is had.
@@ -179,15 +176,16 @@ constexpr HistogramRow kHistogramRows[] = {
          "Smoothed round-trip time of a connection, observed when data was acknowledged: at most "
          "once in ten seconds, and at its close. The peer's delayed acknowledgements are part of "
          "it."),
-     NEEDS(rtt_us), [](const ListenerStatistics& s) { return s.tcp.rtt.sample(); }},
+     TCPVITALS_NEEDS(rtt_us), [](const ListenerStatistics& s) { return s.tcp.rtt.sample(); }},
     {of_listener("tcp_server_min_rtt_seconds", kHistogram, "TCP_INFO tcpi_min_rtt",
                  "Shortest round-trip time of each connection that closed."),
-     NEEDS(min_rtt_us), [](const ListenerStatistics& s) { return s.tcp.min_rtt.sample(); }},
+     TCPVITALS_NEEDS(min_rtt_us),
+     [](const ListenerStatistics& s) { return s.tcp.min_rtt.sample(); }},
     {of_listener("tcp_server_delivery_rate_bytes_per_second", kHistogram,
                  "TCP_INFO tcpi_delivery_rate, tcpi_delivery_rate_app_limited",
                  "Rate at which the network delivered data, observed with tcp_server_rtt_seconds, "
                  "only where the handler had more to send: what the path can carry."),
-     NEEDS(delivery_rate),
+     TCPVITALS_NEEDS(delivery_rate),
      [](const ListenerStatistics& s) { return s.tcp.delivery_rate.sample(); }},
     {of_listener("tcp_server_lifetime_seconds", kHistogram, "embedded server",
                  "Time from accept to close of each connection that closed."),
@@ -201,10 +199,10 @@ constexpr HistogramRow kHistogramRows[] = {
 constexpr Row<ConnectionReport> kConnectionRows[] = {
     {of_connection("tcp_server_connection_rtt_seconds", kGauge, "TCP_INFO tcpi_rtt",
                    "Smoothed round-trip time of one of the worst connections."),
-     NEEDS(rtt_us), [](Connections c) { return std::optional(c.vitals.rtt_us / 1e6); }},
+     TCPVITALS_NEEDS(rtt_us), [](Connections c) { return std::optional(c.vitals.rtt_us / 1e6); }},
     {of_connection("tcp_server_connection_min_rtt_seconds", kGauge, "TCP_INFO tcpi_min_rtt",
                    "Shortest round-trip time of one of the worst connections."),
-     NEEDS(min_rtt_us),
+     TCPVITALS_NEEDS(min_rtt_us),
      [](Connections c) {
        return c.vitals.has_min_rtt() ? std::optional(c.vitals.min_rtt_us / 1e6) : std::nullopt;
      }},
@@ -213,27 +211,28 @@ constexpr Row<ConnectionReport> kConnectionRows[] = {
          "TCP_INFO tcpi_total_retrans / tcpi_data_segs_out",
          "Share of data segments that were repeats on one of the worst connections, which "
          "are those where it is highest; 0 while none was sent."),
-     NEEDS(data_segs_out),
+     TCPVITALS_NEEDS(data_segs_out),
      [](Connections c) { return std::optional(c.vitals.retransmit_ratio()); }},
     {of_connection("tcp_server_connection_data_segments_sent_total", kCounter,
                    "TCP_INFO tcpi_data_segs_out",
                    "Segments with data sent on one of the worst connections, retransmissions "
                    "included."),
-     NEEDS(data_segs_out),
+     TCPVITALS_NEEDS(data_segs_out),
      [](Connections c) { return std::optional(double(c.vitals.data_segments_sent)); }},
     {of_connection("tcp_server_connection_retransmitted_segments_total", kCounter,
                    "TCP_INFO tcpi_total_retrans",
                    "Segments sent again on one of the worst connections; divide by "
                    "tcp_server_connection_data_segments_sent_total."),
-     NEEDS(total_retrans),
+     TCPVITALS_NEEDS(total_retrans),
      [](Connections c) { return std::optional(double(c.vitals.retransmitted_segments)); }},
     {of_connection("tcp_server_connection_sent_bytes_total", kCounter, "TCP_INFO tcpi_bytes_sent",
                    "Payload bytes sent on one of the worst connections, retransmissions included."),
-     NEEDS(bytes_sent), [](Connections c) { return std::optional(double(c.vitals.sent_bytes)); }},
+     TCPVITALS_NEEDS(bytes_sent),
+     [](Connections c) { return std::optional(double(c.vitals.sent_bytes)); }},
     {of_connection("tcp_server_connection_received_bytes_total", kCounter,
                    "TCP_INFO tcpi_bytes_received",
                    "Payload bytes received on one of the worst connections."),
-     NEEDS(bytes_received),
+     TCPVITALS_NEEDS(bytes_received),
      [](Connections c) { return std::optional(double(c.vitals.received_bytes)); }},
     {of_connection("tcp_server_connection_age_seconds", kGauge, "embedded server",
                    "Time since one of the worst connections was accepted."),
@@ -277,7 +276,7 @@ void emit_tcp(const ListenerReport& listener, std::size_t length, Sink& sink) {
     sink.add(desc_of(row), std::span(labels).first(row.by.empty() ? 1 : 2),
              double(totals.*row.total) * row.unit);
   }
-  if (length >= NEEDS(bytes_retransmitted)) {
+  if (length >= TCPVITALS_NEEDS(bytes_retransmitted)) {
     sink.add(kRetransmittedSyns, {listener.name}, double(totals.retransmitted_syns));
   }
 }

@@ -12,10 +12,10 @@
 
 #include "collectors/attribution/groups.h"
 #include "collectors/attribution/listeners.h"
-#include "collectors/attribution/local_ports.h"
 #include "collectors/attribution/peer_groups.h"
 #include "collectors/attribution/port_names.h"
 #include "collectors/attribution/service_ports.h"
+#include "collectors/host/local_ports.h"
 
 namespace tcpvitals {
 

@@ -17,9 +17,6 @@ using enum MetricType;
 #define GROUP_LABELS_AND(label) \
   { "direction", "port", "peer", "cgroup", "netns", label }
 
-// How many leading bytes of tcp_info the kernel must return for `field` to be there.
-#define NEEDS(field) (offsetof(TcpInfo, field) + sizeof(TcpInfo::field))
-
 // The counters of collectors/sock_diag/tcp_counters.h. Where one metric has several, the first
 // describes it.
 constexpr MetricDesc desc_of(const TcpCounterRow& row) {
@@ -159,13 +156,13 @@ constexpr HistogramRow<GroupStats> kHistogramRows[] = {
       "queues.",
       GROUP_LABELS, "tcpi_min_rtt"},
      [](const GroupStats& g) { return g.min_rtt.sample(); },
-     NEEDS(min_rtt_us)},
+     TCPVITALS_NEEDS(min_rtt_us)},
     {{"tcp_delivery_rate_bytes_per_second", kHistogram,
       "Rate at which the network delivered data, observed with tcp_rtt_seconds, only where the "
       "application had more to send: what the path can carry.",
       GROUP_LABELS, "tcpi_delivery_rate, tcpi_delivery_rate_app_limited"},
      [](const GroupStats& g) { return g.delivery_rate.sample(); },
-     NEEDS(delivery_rate)},
+     TCPVITALS_NEEDS(delivery_rate)},
 };
 
 constexpr LabelledRow<GroupStats> kLabelledRows[] = {kStates, kEnds, kFailures};
@@ -212,7 +209,7 @@ void add_counters(Sink& sink, std::size_t info_length, Groups all, Groups connec
   for (const TcpCounterRow& row : kTcpCounters) {
     if (row.needs <= info_length) add_counter(sink, row, counts_attempts(row) ? all : connected);
   }
-  if (info_length < NEEDS(bytes_retransmitted)) return;
+  if (info_length < TCPVITALS_NEEDS(bytes_retransmitted)) return;
   for (const Snapshot::Group* g : all) {
     add(sink, kRetransmittedSyns, *g, {}, to_double(g->stats.retransmitted_syns));
   }

@@ -3,6 +3,8 @@
 #include <string_view>
 #include <utility>
 
+#include "collectors/host/sysctl.h"
+
 namespace tcpvitals {
 namespace {
 
@@ -15,9 +17,9 @@ std::optional<LocalPorts> read_local_ports(const KernelSource& files) {
   if (!range) return std::nullopt;
   const auto reserved = files.read("sys/net/ipv4/ip_local_reserved_ports");
   if (!reserved && !reserved.error().is_absent()) return std::nullopt;
-  auto ports = parse_local_ports(*range, reserved ? std::string_view(*reserved) : "");
+  const auto ports = port_range(parse_sysctl(*range, 2).record);
   if (!ports) return std::nullopt;
-  return std::move(*ports);
+  return LocalPorts{*ports, parse_port_list(reserved ? *reserved : "\n").record};
 }
 
 }  // namespace

@@ -8,6 +8,7 @@
 
 #include "collectors/host/fields.h"
 #include "collectors/host/file_reader.h"
+#include "collectors/host/local_ports.h"
 #include "collectors/host/proc_text.h"
 
 namespace tcpvitals {
@@ -122,27 +123,18 @@ void emit_values(const Setting& setting, const Values& values, Sink& sink) {
   }
 }
 
-// The ports of the range that are reserved.
-double read_reserved(FileReader& files, const NamespaceSource& netns, double low, double high) {
-  const auto spans = files.read(netns, "sys/net/ipv4/ip_local_reserved_ports", parse_port_list);
-  double reserved = 0;
-  for (const auto& [first, last] : spans.value_or(std::vector<PortSpan>())) {
-    reserved += std::max(0.0, std::min(last, high) - std::max(first, low) + 1);
-  }
-  return reserved;
-}
-
-void emit_ports_limit(FileReader& files, const NamespaceSource& netns, const Values& range,
+void emit_ports_limit(FileReader& files, const NamespaceSource& netns, const Values& numbers,
                       Sink& sink) {
-  if (!range[0] || !range[1]) return;
-  const double low = *range[0];
-  const double high = *range[1];
-  if (low < 0 || high < low || high > 65'535) {
-    return files.reject(netns, path_of(kPortRange),
-                        fmt::format("{:.0f} to {:.0f} is no range of ports", low, high));
+  if (!numbers[0] || !numbers[1]) return;
+  const auto range = port_range(numbers);
+  if (!range) {
+    return files.reject(
+        netns, path_of(kPortRange),
+        fmt::format("{:.0f} to {:.0f} is no range of ports", *numbers[0], *numbers[1]));
   }
-  const double reserved = read_reserved(files, netns, low, high);
-  sink.add(kPortsLimit, {netns.label}, high - low + 1 - reserved);
+  const auto reserved = files.read(netns, "sys/net/ipv4/ip_local_reserved_ports", parse_port_list);
+  const LocalPorts ports{*range, reserved.value_or(std::vector<PortRange>())};
+  sink.add(kPortsLimit, {netns.label}, static_cast<double>(ports.size()));
 }
 
 // The same numbers in the words and units of the gauges they limit. The kernel compares with a
@@ -206,25 +198,6 @@ Parsed<std::vector<std::optional<double>>> parse_sysctl(std::string_view text, s
     const auto number = parse_signed(word);
     if (!number) parsed.errors.add(number.error().message);
     parsed.record.push_back(number ? std::optional(*number) : std::nullopt);
-  }
-  return parsed;
-}
-
-Parsed<std::vector<PortSpan>> parse_port_list(std::string_view text) {
-  Parsed<std::vector<PortSpan>> parsed;
-  if (!text.ends_with('\n')) parsed.errors.add("cut off before its end");
-  std::string_view rest = text.substr(0, text.find('\n'));
-  while (!rest.empty()) {
-    const std::string_view span = rest.substr(0, rest.find(','));
-    rest.remove_prefix(std::min(span.size() + 1, rest.size()));
-    const std::size_t dash = span.find('-');
-    const auto first = parse_count(span.substr(0, dash));
-    const auto last = dash == std::string_view::npos ? first : parse_count(span.substr(dash + 1));
-    if (first && last) {
-      parsed.record.push_back({*first, *last});
-    } else {
-      parsed.errors.add(fmt::format("\"{:.32}\" is no port and no range of ports", span));
-    }
   }
   return parsed;
 }

@@ -18,17 +18,6 @@ namespace tcpvitals {
 // or fewer there is nothing, and nothing in place of a word that is no number. Pure; any thread.
 Parsed<std::vector<std::optional<double>>> parse_sysctl(std::string_view text, std::size_t count);
 
-// From the first to the last, both included.
-struct PortSpan {
-  double first = 0;
-  double last = 0;
-
-  bool operator==(const PortSpan&) const = default;
-};
-
-// The line of ip_local_reserved_ports, "8080,9148-9150"; an empty line: none. Pure; any thread.
-Parsed<std::vector<PortSpan>> parse_port_list(std::string_view text);
-
 std::unique_ptr<Collector> make_sysctl_collector(const KernelSource& source);
 
 }  // namespace tcpvitals

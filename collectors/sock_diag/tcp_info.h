@@ -124,6 +124,10 @@ inline TcpInfoSample read_tcp_info(const void* bytes, std::size_t length) {
 
 }  // namespace tcpvitals
 
-// True if `sample` holds the field: absent on an older kernel is not the same as zero.
-#define TCPVITALS_HAS(sample, field) \
-  ((sample).has(offsetof(::tcpvitals::TcpInfo, field) + sizeof((sample).info.field)))
+// How many leading bytes the kernel must return for the field to be there. What it does not return
+// is absent, never zero.
+#define TCPVITALS_NEEDS(field) \
+  (offsetof(::tcpvitals::TcpInfo, field) + sizeof(::tcpvitals::TcpInfo::field))
+
+// True if `sample` holds the field.
+#define TCPVITALS_HAS(sample, field) ((sample).has(TCPVITALS_NEEDS(field)))

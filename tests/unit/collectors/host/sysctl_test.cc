@@ -161,15 +161,6 @@ TEST_CASE("sysctl: reserved ports are no ports to choose from") {
   }
 }
 
-TEST_CASE("sysctl: of the reserved ports what is no port is left out and told") {
-  const auto parsed = parse_port_list("80,x,9-,100-200\n");
-  CHECK(parsed.record == std::vector<PortSpan>{{80, 80}, {100, 200}});
-  CHECK(parsed.errors.count == 2);
-  CHECK(parsed.errors.first == "\"x\" is no port and no range of ports");
-  CHECK(parse_port_list("\n").errors.count == 0);
-  CHECK(parse_port_list("80").errors.first == "cut off before its end");
-}
-
 TEST_CASE("sysctl: limits of what each namespace has are told of each, the settings of ours") {
   const TextSource host{{"sys/net/ipv4/ip_local_port_range", "32768\t60999\n"},
                         {"sys/net/ipv4/tcp_max_tw_buckets", "131072\n"}};

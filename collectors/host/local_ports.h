@@ -4,11 +4,13 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
+#include <span>
 #include <string_view>
 #include <vector>
 
 #include "base/ip.h"
-#include "base/result.h"
+#include "collectors/parse_errors.h"
 
 namespace tcpvitals {
 
@@ -22,8 +24,12 @@ struct LocalPorts {
   bool operator==(const LocalPorts&) const = default;
 };
 
-// From the two files: "32768\t60999\n" and "8080,9000-9009\n". A kernel that reserves nothing has
-// an empty line there.
-Result<LocalPorts> parse_local_ports(std::string_view range, std::string_view reserved);
+// The two numbers of ip_local_port_range, as parse_sysctl() tells them; nothing if they are no
+// range of ports. Pure; any thread.
+std::optional<PortRange> port_range(std::span<const std::optional<double>> numbers);
+
+// The line of ip_local_reserved_ports, "8080,9148-9150"; an empty line: none. What is no ascending
+// range of ports is left out. Pure; any thread.
+Parsed<std::vector<PortRange>> parse_port_list(std::string_view text);
 
 }  // namespace tcpvitals
