@@ -22,6 +22,28 @@ namespace {
 
 constexpr double kCpuBudget = 0.01;  // of one core
 
+// As the calling thread's namespace has it.
+std::string full_path(const std::string& procfs, const std::string& path) {
+  return fmt::format("{}/{}{}", procfs, path.starts_with("net/") ? "thread-self/" : "", path);
+}
+
+// How many of the files this kernel has: more, once a module was loaded.
+std::size_t count_files(const std::string& procfs) {
+  const auto files = namespace_files();
+  return static_cast<std::size_t>(std::count_if(files.begin(), files.end(), [&](const auto& path) {
+    return ::access(full_path(procfs, path).c_str(), F_OK) == 0;
+  }));
+}
+
+Result<Fd> open_namespace(const FoundNamespace& found) {
+  Fd netns(::open(found.path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (!netns.valid()) return errno_error(found.path, errno);
+  struct stat status {};
+  if (::fstat(netns.get(), &status) < 0) return errno_error(found.path, errno);
+  if (status.st_ino != found.id) return Error{found.path + ": another one by now"};
+  return netns;
+}
+
 // The files of one namespace, opened inside it: whoever reads them reads that namespace, from
 // anywhere and even when no process is left in it. /proc/sys/net shows the namespace of the thread
 // that opens a file there, and the file stays that namespace's.
@@ -32,8 +54,7 @@ class NamespaceFiles final : public KernelSource {
   static Result<std::shared_ptr<const NamespaceFiles>> open(const std::string& procfs) {
     auto files = std::make_shared<NamespaceFiles>();
     for (const std::string& path : namespace_files()) {
-      const std::string full =
-          fmt::format("{}/{}{}", procfs, path.starts_with("net/") ? "thread-self/" : "", path);
+      const std::string full = full_path(procfs, path);
       Fd fd(::open(full.c_str(), O_RDONLY | O_CLOEXEC));
       const int error = fd.valid() ? 0 : errno;
       if (error == EMFILE || error == ENFILE || error == ENOMEM) return errno_error(full, error);
@@ -77,6 +98,18 @@ class NamespaceFiles final : public KernelSource {
   };
   std::map<std::string, Opened, std::less<>> opened_;
 };
+
+Result<std::shared_ptr<const KernelSource>> open_files(int netns, const std::string& procfs) {
+  std::shared_ptr<const KernelSource> files;
+  auto entered = in_namespace(netns, [&]() -> Result<void> {
+    auto opened = NamespaceFiles::open(procfs);
+    if (!opened) return std::move(opened.error());
+    files = std::move(*opened);
+    return {};
+  });
+  if (!entered) return std::move(entered.error());
+  return files;
+}
 
 }  // namespace
 
@@ -166,6 +199,8 @@ void NamespaceWatcher::look() {
       changes_.push_back({.id = id});
     }
   }
+  const std::size_t files = count_files(options_.procfs);
+  if (files > std::exchange(files_, files)) open_files_again(list.namespaces);
   std::set<std::uint64_t> unopened;
   for (const FoundNamespace& found : plan.arrivals) {
     auto opened = open(found);
@@ -191,33 +226,38 @@ void NamespaceWatcher::look() {
 }
 
 Result<void> NamespaceWatcher::open(const FoundNamespace& found) {
-  auto netns = std::make_shared<const Fd>(::open(found.path.c_str(), O_RDONLY | O_CLOEXEC));
-  if (!netns->valid()) return errno_error(found.path, errno);
-  struct stat status {};
-  if (::fstat(netns->get(), &status) < 0) return errno_error(found.path, errno);
-  if (status.st_ino != found.id) return Error{found.path + ": another one by now"};
+  auto opened = open_namespace(found);
+  if (!opened) return std::move(opened.error());
+  const auto netns = std::make_shared<const Fd>(std::move(*opened));
   const auto nsid = ids_->assign(netns->get());
   if (!nsid) return nsid.error();
 
-  std::shared_ptr<const KernelSource> files;
-  auto entered = in_namespace(netns->get(), [&]() -> Result<void> {
-    auto opened = NamespaceFiles::open(options_.procfs);
-    if (!opened) return std::move(opened.error());
-    files = std::move(*opened);
-    return {};
-  });
-  if (!entered) return entered;
+  auto files = open_files(netns->get(), options_.procfs);
+  if (!files) return std::move(files.error());
   auto sockets = open_dump_sockets([netns](const std::function<Result<void>()>& work) {
     return in_namespace(netns->get(), work);
   });
   if (!sockets) return std::move(sockets.error());
 
   const std::string label = namespace_label(found, watched_);
-  watched_.push_back({found.id, label, files});
+  watched_.push_back({found.id, label, *files});
   const std::lock_guard lock(mutex_);
   ++stats_.arrivals;
-  changes_.push_back({found.id, label, *nsid, std::move(*sockets), std::move(files)});
+  changes_.push_back({found.id, label, *nsid, std::move(*sockets), std::move(*files)});
   return {};
+}
+
+// Those that cannot be opened keep the files they have.
+void NamespaceWatcher::open_files_again(const std::vector<FoundNamespace>& found) {
+  for (WatchedNamespace& w : watched_) {
+    const auto here = std::find_if(found.begin(), found.end(),
+                                   [&](const FoundNamespace& f) { return f.id == w.id; });
+    if (here == found.end()) continue;
+    const auto netns = open_namespace(*here);
+    if (!netns) continue;
+    auto files = open_files(netns->get(), options_.procfs);
+    if (files) w.files = std::move(*files);
+  }
 }
 
 void NamespaceWatcher::publish() {

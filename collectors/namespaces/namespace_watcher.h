@@ -91,6 +91,7 @@ class NamespaceWatcher {
   void run();
   void look();
   Result<void> open(const FoundNamespace& found);
+  void open_files_again(const std::vector<FoundNamespace>& found);
   void publish();
 
   NamespaceSources& sources_;
@@ -99,6 +100,7 @@ class NamespaceWatcher {
   int own_nsid_ = NamespaceIds::kNone;  // constant once constructed
   std::optional<NamespaceIds> ids_;
   std::vector<WatchedNamespace> watched_;
+  std::size_t files_ = 0;  // that this kernel has
   std::set<std::uint64_t> left_out_;
   std::set<std::uint64_t> unopened_;
 

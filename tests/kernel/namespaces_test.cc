@@ -4,6 +4,7 @@
 #include <arpa/inet.h>
 #include <doctest/doctest.h>
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <linux/capability.h>
 #include <net/if.h>
 #include <poll.h>
@@ -19,6 +20,7 @@
 #include <array>
 #include <cstdio>
 #include <cstdlib>
+#include <filesystem>
 #include <fstream>
 #include <map>
 #include <set>
@@ -183,8 +185,9 @@ double passive_opens(const KernelSource& source) {
 }
 
 struct Watch {
-  explicit Watch(std::size_t limit = 64)
-      : watcher(sources, {.limit = limit, .names_directory = kNames, .interval = 20ms}) {
+  explicit Watch(std::size_t limit = 64, const std::string& procfs = "/proc")
+      : watcher(sources,
+                {.limit = limit, .names_directory = kNames, .procfs = procfs, .interval = 20ms}) {
     watcher.wait_for_first_look();
   }
 
@@ -298,6 +301,23 @@ TEST_CASE("settings of a namespace are read as they are in it") {
     // A kernel need not have IPv6 or connection tracking.
     CHECK((files->read(path).ok() || files->read(path).error().is_absent()));
   }
+}
+
+TEST_CASE("a file that comes with a module is there for namespaces that were there before") {
+  const Named blue("blue");
+  namespace fs = std::filesystem;
+  const fs::path procfs = fs::temp_directory_path() / fmt::format("tcpvitals-{}", ::getpid());
+  const fs::path directory = procfs / "thread-self" / "net" / "stat";
+  fs::create_directories(directory);
+  {
+    Watch watch(64, procfs);
+    REQUIRE(eventually([&] { return watch.has(blue.id); }));
+    const auto read = [&] { return watch.files("blue")->read("net/stat/nf_conntrack"); };
+    CHECK(read().error().is_absent());
+    std::ofstream(directory / "nf_conntrack") << "entries\n00000007\n";
+    CHECK(eventually([&] { return read().ok(); }));
+  }
+  fs::remove_all(procfs);
 }
 
 TEST_CASE("two readers of one file do not disturb each other") {
