@@ -21,6 +21,13 @@ export function assertBalanced(page: Exposition): void {
   }
 }
 
+// In which groups a counter rose, and by how much: what a wrong sum is made of.
+export function risen(name: string, before: Exposition, after: Exposition): string {
+  const rises = after.samples(name).map(({ labels, value }) => ({ labels, by: value - before.sum(name, labels) }));
+  const shown = rises.filter(({ by }) => by !== 0).map(({ labels, by }) => `${JSON.stringify(labels)} ${by}`);
+  return [name, ...shown].join("\n  ");
+}
+
 // A scrape's own: of the connection to the door and the one behind it, both ends.
 export const kScrapeEvents = 4;
 

@@ -5,7 +5,7 @@ import { cpus } from "node:os";
 import test from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 
-import { assertBalanced, inbound, outbound, settled } from "./books.js";
+import { assertBalanced, inbound, outbound, risen, settled } from "./books.js";
 import type { Exposition, Labels } from "./exposition.js";
 import { eventually, finished, Lab } from "./harness.js";
 import type { Network } from "./network.js";
@@ -29,7 +29,7 @@ async function churnFor(seconds: number, lab: Lab, network: Network): Promise<{ 
 }
 
 // How often a counter of the churn's connections rose, at the servers' end and at the clients'.
-function risen(name: string, before: Exposition, after: Exposition): [servers: number, clients: number] {
+function bothEnds(name: string, before: Exposition, after: Exposition): [servers: number, clients: number] {
   const rise = (labels: Labels): number => after.sum(name, labels) - before.sum(name, labels);
   return [rise(inbound(kPort)), rise(outbound(kPort)) + rise(kUnseen)];
 }
@@ -59,7 +59,7 @@ test("as many connections as the machine can make, a scrape every second: exact,
     if (lost > 0) continue; // the machine kept the agent from its buffer, and the agent says so
     assert.ok(dumps > scrapes / 2); // the budget allows no more where the CPU is slow
     for (const name of ["tcp_connections_opened_total", "tcp_connections_closed_total"]) {
-      assert.deepEqual(risen(name, before, after), [count, count], name);
+      assert.deepEqual(bothEnds(name, before, after), [count, count], risen(name, before, after));
     }
     assert.equal(rise("tcpvitals_connections_vanished_total"), rise("tcpvitals_late_events_total"));
     return;
@@ -86,7 +86,7 @@ test("the buffer of a stock kernel holds 2,000 events while the agent stands sti
     const rise = (name: string): number => after.value(name) - before.value(name);
     assert.equal(rise("tcpvitals_connection_events_lost_total"), 0);
     assert.equal(rise("tcpvitals_event_overruns_total"), 0);
-    assert.deepEqual(risen("tcp_connections_closed_total", before, after), [count, count], close);
+    assert.deepEqual(bothEnds("tcp_connections_closed_total", before, after), [count, count], close);
   }
 });
 
@@ -103,7 +103,7 @@ test("the buffer of a stock kernel, both CPUs busy, as many closes as the machin
       after.value("tcpvitals_connection_events_lost_total") - before.value("tcpvitals_connection_events_lost_total");
     t.diagnostic(`attempt ${attempt}: ${Math.round(count / seconds)} connections/s, ${lost} events lost`);
     if (lost > 0) continue; // the agent did not run for longer than any buffer lasts, and says so
-    assert.deepEqual(risen("tcp_connections_closed_total", before, after), [count, count]);
+    assert.deepEqual(bothEnds("tcp_connections_closed_total", before, after), [count, count]);
     return;
   }
   assert.fail(`events were lost in each of ${kAttempts} attempts`);
@@ -153,8 +153,8 @@ test("an agent that stood still for ten seconds of churn says what it missed, an
   const logged = [...agent.child.stderr.matchAll(/level=warning msg="events .* lost.*" events=(\d+)/g)];
   assert.ok(logged.length > 0 && Number(logged[0]![1]) > 0, agent.child.stderr);
 
-  const opened = risen("tcp_connections_opened_total", before, after);
-  assert.deepEqual(risen("tcp_connections_closed_total", before, after), opened);
+  const opened = bothEnds("tcp_connections_opened_total", before, after);
+  assert.deepEqual(bothEnds("tcp_connections_closed_total", before, after), opened);
   const missed = 2 * count - opened[0] - opened[1];
   const unseenEnds = rise("tcpvitals_connections_vanished_total") - rise("tcpvitals_late_events_total");
   t.diagnostic(`${count} connections in ${done["seconds"]} s, ${missed} of ${2 * count} ends missed, ${lost} events`);
