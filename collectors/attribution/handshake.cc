@@ -9,16 +9,20 @@ struct Fin {
   std::int64_t most = 1;
 };
 
+// The kernel reads the state before it locks the socket for the counters, so a FIN that the state
+// does not know may be in them.
 Fin fin_of(TcpState state, const TcpInfo& info) {
+  // More segments arrived than the SYN and those with data: the FIN had one of its own, if the
+  // segments were not cut anew on their way.
+  const bool has_own_segment = static_cast<std::int32_t>(info.delivered - info.data_segs_out) > 1;
   switch (state) {
     case TcpState::kEstablished:
     case TcpState::kCloseWait:
-      return {0, 0};
+      return {0, has_own_segment ? 1 : 0};
     case TcpState::kFinWait2:
       return {1, 1};
     default:
-      // More segments arrived than the SYN and those with data: the FIN had one of its own.
-      return {info.delivered > info.data_segs_out + 1 ? 1 : 0, 1};
+      return {has_own_segment ? 1 : 0, 1};
   }
 }
 
@@ -46,7 +50,7 @@ std::optional<OpenedBy> opened_by(const SocketRow& row) {
   if (row.state == TcpState::kSynReceived) return OpenedBy::kPeer;
   const TcpInfoSample sample = row.tcp_info();
   const TcpInfo& info = sample.info;
-  // Nearer to the counters than the row's own.
+  // Read later than the row's own, if not with the counters.
   const auto state = static_cast<TcpState>(info.state);
   if (info.state == 0 || !TCPVITALS_HAS(sample, bytes_retransmitted)) return std::nullopt;
   if (row.remote_port == 0) return std::nullopt;
