@@ -49,9 +49,9 @@ Result<void> Reloader::read_and_apply() {
 Result<void> Reloader::reload() {
   const std::lock_guard one(reloading_);
   auto applied = read_and_apply();
-  if (applied) {
-    log_info("configuration reloaded", {{"file", file_}});
-  } else {
+  const bool line = line_.admits();
+  if (line && applied) log_info("configuration reloaded", {{"file", file_}});
+  if (line && !applied) {
     log_error("configuration not reloaded", {{"error", applied.error().message}});
   }
   const std::lock_guard lock(mutex_);

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "agent/config.h"
+#include "base/log_limit.h"
 #include "base/result.h"
 #include "collectors/collector.h"
 
@@ -48,6 +49,7 @@ class Reloader {
   const ConfigFlags flags_;
   const std::vector<Prepare> parts_;
   std::mutex reloading_;
+  LogLimit line_{"configuration reloaded", 100, std::chrono::minutes(1)};
   mutable std::mutex mutex_;  // guards status_, never held for long
   Status status_;
 };

@@ -30,7 +30,7 @@ std::vector<prometheus::MetricFamily> ExposedCollectors::Collect() const {
     const auto collected = collector.collect(sink, start + options_.patience);
     const bool failed = !collected && !collected.error().is_absent();
     outcomes.add(kCollectorSuccess, {collector.name()}, failed ? 0 : 1);
-    if (failed) {
+    if (failed && failure_line_.admits(start)) {
       log_warn("a collector failed", {{"collector", std::string(collector.name())},
                                       {"error", collected.error().message}});
     }
@@ -40,7 +40,7 @@ std::vector<prometheus::MetricFamily> ExposedCollectors::Collect() const {
       names.claim(own, collector.name(), rejected);
       rejections_[i].add(collector.name(), rejected, start);
       append(families, std::move(own));
-      if (sink.dropped() > 0) {
+      if (sink.dropped() > 0 && limit_line_.admits(start)) {
         log_warn("a collector has more series than its limit",
                  {{"collector", std::string(collector.name())},
                   {"dropped", std::to_string(sink.dropped())}});

@@ -8,10 +8,10 @@
 //
 // Threads: Collect() from any, many at a time; the collectors see one call after the other.
 // Lifetime: outlived by the collectors. Failure: a collector that fails costs its own metrics, a
-// line in the log, and is 0 in tcpvitals_collector_success. A metric that is invalid, or that an
-// earlier collector emits too, is left out alone, counted in tcpvitals_metrics_rejected_total and
-// logged. What a collector throws is not caught here, and prometheus-cpp lets it end the process:
-// ours throw nothing.
+// line in the log, 10 of them a minute at most, and is 0 in tcpvitals_collector_success. A metric
+// that is invalid, or that an earlier collector emits too, is left out alone, counted in
+// tcpvitals_metrics_rejected_total and logged. What a collector throws is not caught here, and
+// prometheus-cpp lets it end the process: ours throw nothing.
 #pragma once
 
 #include <prometheus/collectable.h>
@@ -21,6 +21,7 @@
 #include <vector>
 
 #include "base/clock.h"
+#include "base/log_limit.h"
 #include "collectors/collector.h"
 #include "collectors/rejections.h"
 
@@ -49,6 +50,9 @@ class ExposedCollectors final : public prometheus::Collectable {
   mutable std::mutex mutex_;                           // held while they collect
   mutable std::vector<Rejections> rejections_;         // of each collector
   mutable std::vector<ParseErrorTotal> parse_errors_;  // likewise
+  mutable LogLimit failure_line_{"a collector failed", 10, std::chrono::minutes(1)};
+  mutable LogLimit limit_line_{"a collector has more series than its limit", 10,
+                               std::chrono::minutes(1)};
 };
 
 }  // namespace tcpvitals

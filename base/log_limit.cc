@@ -1,0 +1,31 @@
+#include "base/log_limit.h"
+
+#include <utility>
+
+#include "base/log.h"
+
+namespace tcpvitals {
+
+bool LogLimit::admits(TimePoint now) {
+  std::uint64_t left_out = 0;
+  {
+    const std::lock_guard lock(mutex_);
+    if (now >= period_end_) {
+      period_end_ = now + period_;
+      admitted_ = 0;
+    }
+    if (admitted_ == lines_) {
+      ++left_out_;
+      return false;
+    }
+    ++admitted_;
+    left_out = std::exchange(left_out_, 0);
+  }
+  if (left_out > 0) {
+    log_info("lines left out of the log",
+             {{"message", message_}, {"lines", std::to_string(left_out)}});
+  }
+  return true;
+}
+
+}  // namespace tcpvitals
