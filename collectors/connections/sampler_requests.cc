@@ -47,15 +47,17 @@ Result<void> SamplerRequests::reconfigure(ConnectionsConfig config, TimePoint de
 Result<SearchResult> SamplerRequests::search(const SearchRequest& request, TimePoint deadline) {
   auto asked = std::make_unique<PendingSearch>(PendingSearch{ConnectionSearch(request), {}});
   auto done = asked->done.get_future();
+  const PendingSearch* const ours = asked.get();
   {
     const std::lock_guard lock(mutex_);
     searches_.push_back(std::move(asked));
   }
   wake();
-  if (done.wait_until(deadline) != std::future_status::ready) {
-    return Error{"the dump was not complete before the deadline"};
-  }
-  return done.get();
+  if (done.wait_until(deadline) == std::future_status::ready) return done.get();
+  // Else clients that give up at once would leave searches for each row of the next dump.
+  const std::lock_guard lock(mutex_);
+  std::erase_if(searches_, [&](const auto& search) { return search.get() == ours; });
+  return Error{"the dump was not complete before the deadline"};
 }
 
 void SamplerRequests::wake() { ::eventfd_write(wake_.get(), 1); }
