@@ -4,15 +4,16 @@
 
 #include <algorithm>
 #include <array>
-#include <deque>
 #include <exception>
 #include <iterator>
+#include <optional>
 #include <thread>
 #include <utility>
 
 #include "base/log.h"
 #include "base/thread.h"
 #include "collectors/rejections.h"
+#include "exporter/outcome_log.h"
 
 namespace tcpvitals {
 namespace {
@@ -72,9 +73,7 @@ Result<void> guarded_collect(Collector& collector, Sink& sink, TimePoint deadlin
   }
 }
 
-// Once when it begins and once when it ends, not at every scrape in between.
-void log_change(Outcome before, const CollectorReport& report) {
-  if (report.outcome == before) return;
+void log_outcome(const CollectorReport& report) {
   const std::string name(report.collector);
   switch (report.outcome) {
     case Outcome::kFailed:
@@ -103,8 +102,8 @@ struct Scrape::Answer {
   std::vector<MetricFamily> families;
 };
 
-// One question to one collector. Shared with its worker, because a scrape waits no longer than its
-// deadline, and the worker may still be at it then.
+// One scrape's question to one collector. Shared with its worker, because a scrape waits no longer
+// than its deadline, and the worker may still be at it then.
 struct Scrape::Job {
   TimePoint deadline;
   bool done = false;
@@ -115,10 +114,10 @@ struct Scrape::Worker {
   explicit Worker(Collector& c) : collector(c) {}
 
   Collector& collector;
-  std::deque<std::shared_ptr<Job>> queue;
-  std::shared_ptr<Job> running;
+  std::vector<std::shared_ptr<Job>> waiting;  // for its next run
+  std::optional<TimePoint> running_since;
   std::condition_variable wake;
-  Outcome last_outcome = Outcome::kOk;
+  OutcomeLog outcome_log;
   std::size_t dropped_total = 0;
   Rejections rejections;
   ParseErrorTotal parse_errors;
@@ -225,12 +224,13 @@ std::vector<Scrape::Answer> Scrape::ask(TimePoint deadline, const Selection& sel
     job->deadline = deadline;
     job->answer.report.collector = worker.collector.name();
     jobs.emplace_back(&worker, job);
-    if (worker.running && worker.running->deadline <= start) {
-      // It hangs. To queue behind it would make every scrape as slow as its deadline allows.
-      fail(job->answer.report, "still busy with an earlier scrape");
+    if (worker.running_since && start - *worker.running_since >= options_.max_run) {
+      // To wait for it would make every scrape as slow as its deadline allows.
+      fail(job->answer.report, fmt::format("hangs: busy for {:.0f} s with an earlier scrape",
+                                           seconds(start - *worker.running_since)));
       job->done = true;
     } else {
-      worker.queue.push_back(job);
+      worker.waiting.push_back(job);
       worker.wake.notify_one();
     }
   }
@@ -243,7 +243,7 @@ std::vector<Scrape::Answer> Scrape::ask(TimePoint deadline, const Selection& sel
       answers.push_back(std::move(job->answer));
       continue;
     }
-    std::erase(worker->queue, job);
+    std::erase(worker->waiting, job);
     CollectorReport& report = answers.emplace_back().report;
     report.collector = worker->collector.name();
     report.duration_seconds = seconds_since(start);
@@ -255,17 +255,20 @@ std::vector<Scrape::Answer> Scrape::ask(TimePoint deadline, const Selection& sel
 void Scrape::work(Worker& worker) {
   std::unique_lock lock(mutex_);
   for (;;) {
-    worker.wake.wait(lock, [&] { return stopping_ || !worker.queue.empty(); });
+    worker.wake.wait(lock, [&] { return stopping_ || !worker.waiting.empty(); });
     if (stopping_) return;
-    const std::shared_ptr<Job> job = std::move(worker.queue.front());
-    worker.queue.pop_front();
-    worker.running = job;
+    const auto jobs = std::exchange(worker.waiting, {});
+    const TimePoint start = Clock::now();
+    worker.running_since = start;
     lock.unlock();
-    Answer answer = collect(worker.collector, job->deadline);
+    TimePoint patience = start;
+    for (const auto& job : jobs) patience = std::max(patience, job->deadline);
+    Answer answer = collect(worker.collector, std::min(patience, start + options_.max_run));
+    for (std::size_t i = 1; i < jobs.size(); ++i) jobs[i]->answer = answer;
+    jobs.front()->answer = std::move(answer);
     lock.lock();
-    job->answer = std::move(answer);
-    job->done = true;
-    worker.running = nullptr;
+    for (const auto& job : jobs) job->done = true;
+    worker.running_since.reset();
     finished_.notify_all();
   }
 }
@@ -305,9 +308,9 @@ void Scrape::account(ScrapeResult& result, std::size_t bytes) {
     const std::size_t rejected_total = worker.rejections.total();
     worker.parse_errors.add(report.collector, report.parse_errors, now);
     const std::uint64_t parse_errors = worker.parse_errors.count();
-    const Outcome before = std::exchange(worker.last_outcome, report.outcome);
+    const bool told = worker.outcome_log.tells(report.outcome, now);
     lock.unlock();
-    log_change(before, report);
+    if (told) log_outcome(report);
     sink.add(kAvailable, {report.collector}, report.outcome != Outcome::kAbsent);
     sink.add(kDuration, {report.collector}, report.duration_seconds);
     sink.add(kCollectorSuccess, {report.collector}, report.outcome != Outcome::kFailed);
@@ -324,7 +327,7 @@ bool Scrape::wait_idle(TimePoint deadline) {
   std::unique_lock lock(mutex_);
   return finished_.wait_until(lock, deadline, [&] {
     return std::none_of(workers_.begin(), workers_.end(),
-                        [](const auto& w) { return w->running != nullptr; });
+                        [](const auto& w) { return w->running_since.has_value(); });
   });
 }
 

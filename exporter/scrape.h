@@ -48,10 +48,11 @@ struct ScrapeResult {
 // Which collectors a scrape asks: one flag for each, in their order.
 using Selection = std::vector<bool>;
 
-// Any thread may call run(), many at a time. Each collector has one thread of its own, on which
-// calls queue, so that all collectors run at once and none twice. A metric belongs to one
-// collector: of two that emit the same name the later one loses that metric. So does a collector
-// whose metric is invalid (Sink::take), and everything else of it is served.
+// Any thread may call run(), many at a time. Each collector has one thread of its own, so that all
+// collectors run at once and none twice. One run of a collector answers all scrapes that waited for
+// it, and has as long as the most patient of them: a scrape in a hurry costs the others nothing. A
+// metric belongs to one collector: of two that emit the same name the later one loses that metric.
+// So does a collector whose metric is invalid (Sink::take), and everything else of it is served.
 class Scrape {
  public:
   struct Options {
@@ -62,6 +63,10 @@ class Scrape {
     // Of the whole answer as text. What does not fit is dropped and counted: the last families of
     // the collector that has most.
     std::size_t max_bytes = std::size_t{8} << 20;
+
+    // The longest that a collector is given. One that takes longer hangs: scrapes fail at it at
+    // once instead of waiting.
+    Clock::duration max_run = std::chrono::seconds(30);
   };
 
   // The collectors must outlive this. Starts their threads.
@@ -79,7 +84,8 @@ class Scrape {
   // Every metric that a collector may emit; none if none has that name.
   std::span<const MetricDesc> metrics_of(std::string_view collector) const;
 
-  // Returns at `deadline` at the latest, apart from the time to put the answer together.
+  // Returns at `deadline` at the latest, apart from the time to put the answer together. Until then
+  // it waits for a collector that is busy for others, unless that hangs.
   ScrapeResult run(TimePoint deadline, const Selection& selection);
   ScrapeResult run(TimePoint deadline) { return run(deadline, Selection(workers_.size(), true)); }
 
@@ -103,7 +109,7 @@ class Scrape {
 
   Options options_;
   std::mutex mutex_;                  // guards every Worker and Job
-  std::condition_variable finished_;  // a job was done
+  std::condition_variable finished_;  // a collector has run
   bool stopping_ = false;
   std::vector<std::unique_ptr<Worker>> workers_;
 };

@@ -8,7 +8,9 @@
 #include <future>
 #include <sstream>
 #include <stdexcept>
+#include <thread>
 
+#include "exporter/outcome_log.h"
 #include "exporter/render.h"
 
 using namespace tcpvitals;
@@ -130,7 +132,7 @@ TEST_CASE("a collector is ok, absent or failed, and each shows in the metrics") 
 }
 
 TEST_CASE(
-    "one collector that hangs holds the scrape no longer than its deadline, and the next not at "
+    "one collector that hangs holds the scrape no longer than its deadline, and later ones not at "
     "all") {
   Gate gate;
   std::atomic<int> runs = 0;
@@ -142,7 +144,7 @@ TEST_CASE(
     sink.add(kTwo, {"late"}, 1);
     return {};
   });
-  Scrape scrape(pointers(fakes), {.version = "0"});
+  Scrape scrape(pointers(fakes), {.version = "0", .max_run = 50ms});
 
   // On a busy machine the collector's thread may not even have begun in that time.
   TimePoint start;
@@ -156,9 +158,10 @@ TEST_CASE(
   CHECK(report_of(first, "stuck").outcome == Outcome::kFailed);
   CHECK(report_of(first, "stuck").message == "no answer within 0.05 s");
 
+  std::this_thread::sleep_for(50ms);                          // then it has run for so long
   const ScrapeResult second = scrape.run(Clock::now() + 1h);  // returns, so it did not wait
   CHECK(report_of(second, "good").outcome == Outcome::kOk);
-  CHECK(report_of(second, "stuck").message == "still busy with an earlier scrape");
+  CHECK(report_of(second, "stuck").message == "hangs: busy for 0 s with an earlier scrape");
   CHECK(runs == 1);
   CHECK_FALSE(scrape.wait_idle(Clock::now()));
 
@@ -187,6 +190,92 @@ TEST_CASE("a scrape that gave up in the queue is not run later") {
   CHECK(report_of(patient.get(), "slow").outcome == Outcome::kOk);
   REQUIRE(scrape.wait_idle(soon()));
   CHECK(runs == 1);
+}
+
+TEST_CASE("a scrape waits in its own time for a collector that a hasty scrape left busy") {
+  Gate gate;
+  std::atomic<int> runs = 0;
+  std::vector<Fake> fakes;
+  fakes.emplace_back("slow", [&](Sink&, TimePoint) -> Result<void> {
+    ++runs;
+    gate.wait();
+    return {};
+  });
+  Scrape scrape(pointers(fakes), {.version = "0", .max_run = 24h});
+  while (runs == 0) scrape.run(Clock::now() + 1ms);
+  auto patient = std::async(std::launch::async, [&] { return scrape.run(Clock::now() + 1h); });
+  CHECK(patient.wait_for(50ms) == std::future_status::timeout);
+  gate.open();
+  CHECK(report_of(patient.get(), "slow").outcome == Outcome::kOk);
+}
+
+TEST_CASE("one run answers all scrapes that wait for it, in the time of the most patient") {
+  Gate gate;
+  std::atomic<int> asked = 0;
+  std::atomic<int> runs = 0;
+  std::vector<TimePoint> deadlines;
+  std::vector<Fake> fakes;
+  fakes.emplace_back("slow", [&](Sink& sink, TimePoint deadline) -> Result<void> {
+    deadlines.push_back(deadline);
+    ++runs;
+    gate.wait();
+    sink.add(kOne, {"a"}, 1);
+    return {};
+  });
+  fakes.emplace_back("quick", [&](Sink&, TimePoint) -> Result<void> {
+    ++asked;
+    return {};
+  });
+  Scrape scrape(pointers(fakes), {.version = "0", .max_run = 2h});
+  const TimePoint start = Clock::now();
+  std::vector<std::future<ScrapeResult>> scrapes;
+  // The first occupies the collector; when `quick` has run, both collectors have been asked.
+  for (const auto patience : {60min, 50min, 90min, 70min}) {
+    const int before = asked;
+    scrapes.push_back(
+        std::async(std::launch::async, [&, patience] { return scrape.run(start + patience); }));
+    while (asked == before || runs == 0) std::this_thread::yield();
+  }
+  gate.open();
+  for (auto& one : scrapes) {
+    const ScrapeResult result = one.get();
+    CHECK(report_of(result, "slow").outcome == Outcome::kOk);
+    CHECK(has(result, "test_one{key=\"a\"} 1\n"));
+  }
+  CHECK(runs == 2);
+  CHECK(deadlines == std::vector<TimePoint>{start + 60min, start + 90min});
+}
+
+TEST_CASE("no collector is given longer than max_run") {
+  std::vector<Fake> fakes;
+  TimePoint given;
+  fakes.emplace_back("one", [&](Sink&, TimePoint deadline) -> Result<void> {
+    given = deadline;
+    return {};
+  });
+  Scrape scrape(pointers(fakes), {.version = "0", .max_run = 1min});
+  scrape.run(Clock::now() + 1h);
+  CHECK(given <= Clock::now() + 1min);
+}
+
+TEST_CASE("the log tells that a collector fails once a minute at most, and that it works again") {
+  const TimePoint start = Clock::now();
+  const struct {
+    Outcome outcome;
+    Clock::duration after;
+    bool told;
+  } kTable[] = {
+      {Outcome::kOk, 0s, false},      {Outcome::kFailed, 1s, true},  {Outcome::kFailed, 2s, false},
+      {Outcome::kOk, 3s, true},       {Outcome::kFailed, 4s, false}, {Outcome::kOk, 5s, false},
+      {Outcome::kAbsent, 60s, false}, {Outcome::kAbsent, 61s, true}, {Outcome::kFailed, 62s, false},
+      {Outcome::kFailed, 121s, true}, {Outcome::kOk, 122s, true},    {Outcome::kOk, 300s, false},
+      {Outcome::kFailed, 300s, true},
+  };
+  OutcomeLog log;
+  for (const auto& row : kTable) {
+    CAPTURE(seconds(row.after));
+    CHECK(log.tells(row.outcome, start + row.after) == row.told);
+  }
 }
 
 TEST_CASE("collectors run beside each other, and one of them never beside itself") {
