@@ -13,6 +13,7 @@
 #include <utility>
 
 #include "collectors/all.h"
+#include "exporter/http.h"
 #include "version.h"
 
 namespace tcpvitals {
@@ -38,12 +39,6 @@ auto number_between(T lowest, T highest) {
     if (whole && value >= lowest && value <= highest) return "";
     return fmt::format("\"{}\": expected a number from {} to {}", text, lowest, highest);
   };
-}
-
-Complaint is_path(const std::string& text) {
-  const bool ok = text.size() > 1 && text.front() == '/' &&
-                  text.find_first_of(" ?#%\"<>\\") == std::string::npos;
-  return ok ? "" : fmt::format("\"{}\": expected a path such as /metrics", text);
 }
 
 Complaint is_directory(const std::string& text) {
@@ -125,7 +120,7 @@ Options parse_options(int argc, const char* const* argv) {
       ->allow_extra_args(false)
       ->default_str(web_addresses[0]);
   value("Web", "--web.telemetry-path", options.metrics_path, "PATH", "Where the metrics are")
-      ->check(is_path);
+      ->check(accepted_by(check_metrics_path));
   value("Web", "--web.max-requests", options.max_requests, "N",
         "Scrapes and page views at once; one more is answered 503")
       ->check(number_between(1U, 1000U));

@@ -1,6 +1,7 @@
 #include "exporter/api.h"
 
 #include <fmt/format.h>
+#include <strings.h>
 
 #include <algorithm>
 #include <iterator>
@@ -58,13 +59,29 @@ ApiReply Api::groups(std::string_view query, TimePoint deadline) const {
   return {200, render_groups(scraped.families, scrape_.metrics_of(kCollector))};
 }
 
-std::optional<ApiReply> refuse_remote(const IpAddress& client, std::string_view host) {
+bool is_proxy_header(std::string_view name) {
+  constexpr std::string_view kForwarded = "x-forwarded";  // -For, -Host, -Proto and others
+  constexpr std::string_view kNames[] = {
+      "forwarded", "via", "x-real-ip", "client-ip", "true-client-ip", "cf-connecting-ip"};
+  const auto same = [](std::string_view a, std::string_view b) {
+    return a.size() == b.size() && ::strncasecmp(a.data(), b.data(), a.size()) == 0;
+  };
+  return same(name.substr(0, kForwarded.size()), kForwarded) ||
+         std::any_of(std::begin(kNames), std::end(kNames),
+                     [&](std::string_view known) { return same(name, known); });
+}
+
+std::optional<ApiReply> refuse_remote(const IpAddress& client, std::string_view host,
+                                      bool forwarded) {
   static const IpPrefix kLoopback[] = {*parse_ip_prefix("127.0.0.0/8"), *parse_ip_prefix("::1")};
   constexpr std::string_view kHow = "--web.api-remote opens the API to all who reach this port";
   if (std::none_of(std::begin(kLoopback), std::end(kLoopback),
                    [&](const IpPrefix& p) { return p.contains(client); })) {
     return error(
         403, fmt::format("not from {}: the API answers on loopback; {}", to_string(client), kHow));
+  }
+  if (forwarded) {
+    return error(403, fmt::format("not through a proxy: the API answers on loopback; {}", kHow));
   }
   std::string_view name = host.ends_with(']') ? host : host.substr(0, host.rfind(':'));
   if (name.starts_with('[') && name.ends_with(']')) name = name.substr(1, name.size() - 2);

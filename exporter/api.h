@@ -56,10 +56,14 @@ class Api {
   ApiSources sources_;
 };
 
+// Whether proxies add a header of this name to what they pass on, each by its own custom.
+bool is_proxy_header(std::string_view name);
+
 // The reply to a client that may not use an API which answers on loopback only; nothing: it may.
 // `host`: the Host header, which must be an address or localhost: else a web
 // page could read the API through its visitor's browser, by a name of its own that points to
-// 127.0.0.1.
-std::optional<ApiReply> refuse_remote(const IpAddress& client, std::string_view host);
+// 127.0.0.1. `forwarded`: a proxy passed the request on, for a client that may be anywhere.
+std::optional<ApiReply> refuse_remote(const IpAddress& client, std::string_view host,
+                                      bool forwarded);
 
 }  // namespace tcpvitals

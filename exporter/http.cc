@@ -11,6 +11,7 @@
 #include <charconv>
 #include <cstring>
 #include <optional>
+#include <span>
 #include <string_view>
 #include <thread>
 #include <utility>
@@ -18,6 +19,7 @@
 
 #include "base/fd.h"
 #include "base/log.h"
+#include "base/log_limit.h"
 #include "exporter/query_string.h"
 #include "exporter/render.h"
 
@@ -26,8 +28,9 @@ namespace {
 
 using namespace std::chrono_literals;
 
-constexpr auto kDefaultTimeout = 10s;
-constexpr auto kMaxTimeout = 120s;
+constexpr std::chrono::duration<double> kDefaultTimeout = 10s;
+constexpr std::chrono::duration<double> kMinTimeout = 50ms;
+constexpr std::chrono::duration<double> kMaxTimeout = 120s;
 
 constexpr char kPlain[] = "text/plain; charset=utf-8";
 constexpr char kHtml[] = "text/html; charset=utf-8";
@@ -120,6 +123,8 @@ struct HttpServer::Request {
   std::string_view query;
   RelayTable::Client client;
   std::string_view host;        // the header
+  bool forwarded;               // a proxy's header is there
+  bool from_page;               // a web page of another site sent it: the header Origin
   const char* scrape_timeout;   // the header; null: none
   const char* accept_encoding;  // the header; null: none
 };
@@ -171,7 +176,7 @@ struct HttpServer::Civet {
     Civet& civet = of(connection);
     const std::lock_guard lock(civet.mutex);
     if (civet.first_message.empty()) civet.first_message = message;
-    log_debug("http", {{"message", message}});
+    if (civet.message_line.admits()) log_debug("http", {{"message", message}});
     return 1;
   }
 
@@ -182,21 +187,28 @@ struct HttpServer::Civet {
     auto client = server.client_of(
         {address ? *address : IpAddress{}, static_cast<std::uint16_t>(info.remote_port)});
     const auto text = [](const char* t) { return std::string_view(t == nullptr ? "" : t); };
-    const Request request{info.request_method,
-                          info.local_uri,
-                          text(info.query_string),
-                          client.value_or(RelayTable::Client{}),
-                          text(mg_get_header(connection, "Host")),
-                          mg_get_header(connection, "X-Prometheus-Scrape-Timeout-Seconds"),
-                          mg_get_header(connection, "Accept-Encoding")};
+    const std::span received(info.http_headers, static_cast<std::size_t>(info.num_headers));
+    const Request request{
+        info.request_method,
+        info.local_uri,
+        text(info.query_string),
+        client.value_or(RelayTable::Client{}),
+        text(mg_get_header(connection, "Host")),
+        std::any_of(received.begin(), received.end(),
+                    [](const mg_header& header) { return is_proxy_header(header.name); }),
+        mg_get_header(connection, "Origin") != nullptr,
+        mg_get_header(connection, "X-Prometheus-Scrape-Timeout-Seconds"),
+        mg_get_header(connection, "Accept-Encoding")};
     Reply reply = client
                       ? server.answer(request)
                       : Reply{.status = 403, .body = "not here: connect to --web.listen-address\n"};
-    log_debug("request", {{"client", to_string(request.client.endpoint)},
-                          {"subject", request.client.tls_subject},
-                          {"method", std::string(request.method)},
-                          {"path", std::string(request.path)},
-                          {"status", std::to_string(reply.status)}});
+    if (of(connection).request_line.admits()) {
+      log_debug("request", {{"client", to_string(request.client.endpoint)},
+                            {"subject", request.client.tls_subject},
+                            {"method", std::string(request.method)},
+                            {"path", std::string(request.path)},
+                            {"status", std::to_string(reply.status)}});
+    }
     std::string headers = reply.headers;
     if (reply.may_pack) {
       headers += "Vary: Accept-Encoding\r\n";
@@ -220,6 +232,8 @@ struct HttpServer::Civet {
   mg_context* context = nullptr;
   std::mutex mutex;
   std::string first_message;  // what start-up complained about
+  LogLimit request_line{"request", 100, 1s};
+  LogLimit message_line{"http", 10, 1s};
 };
 
 HttpServer::HttpServer(HttpOptions options)
@@ -320,7 +334,9 @@ HttpServer::Reply HttpServer::answer_ready(const Request&) {
   return {.status = 503, .body = "not ready: starting or shutting down\n"};
 }
 
-HttpServer::Reply HttpServer::answer_reload(const Request&) {
+HttpServer::Reply HttpServer::answer_reload(const Request& request) {
+  // A browser says so of every POST, by whatever name it found this server.
+  if (request.from_page) return {.status = 403, .body = "not from a web page (header Origin)\n"};
   if (!content_.reload) {
     return {.status = 403, .body = "off: start with --web.enable-lifecycle, or send SIGHUP\n"};
   }
@@ -343,7 +359,9 @@ HttpServer::Reply HttpServer::answer_metrics(const Request& request) {
 template <ApiReply (Api::*call)(std::string_view, TimePoint) const>
 HttpServer::Reply HttpServer::answer_api(const Request& request) {
   std::optional<ApiReply> reply;
-  if (!options_.api_remote) reply = refuse_remote(request.client.endpoint.address, request.host);
+  if (!options_.api_remote) {
+    reply = refuse_remote(request.client.endpoint.address, request.host, request.forwarded);
+  }
   const TimePoint deadline = Clock::now() + scrape_budget(request.scrape_timeout);
   if (!reply) reply = ((*api_).*call)(request.query, deadline);
   return {.status = reply->status,
@@ -360,14 +378,33 @@ HttpServer::Reply HttpServer::answer_page(const Request&) {
           .headers = "Content-Security-Policy: default-src 'none'; style-src 'unsafe-inline'\r\n"};
 }
 
+Result<void> check_metrics_path(std::string_view path) {
+  constexpr std::string_view kExpected = "expected a path such as /metrics";
+  const auto complaint = [&](std::string_view what) {
+    return Error{fmt::format("\"{}\": {}{}", path, what, kExpected)};
+  };
+  if (path.size() < 2 || path.front() != '/' ||
+      path.find_first_of(" ?#%\"<>\\") != std::string_view::npos) {
+    return complaint("");
+  }
+  const std::string whole = fmt::format("{}{}", path, path.ends_with('/') ? "" : "/");
+  for (const char* part : {"//", "/./", "/../"}) {  // the library takes them out of each request
+    if (whole.find(part) != std::string::npos) return complaint("no request has this path; ");
+  }
+  for (const char* ours : {"/-/", "/api/"}) {
+    if (whole.starts_with(ours)) return complaint(fmt::format("{} has pages of its own; ", ours));
+  }
+  return {};
+}
+
 Clock::duration scrape_budget(const char* timeout_header) {
-  double timeout = seconds(kDefaultTimeout);
+  double timeout = kDefaultTimeout.count();
   if (timeout_header != nullptr) {
     const std::string_view text = trimmed(timeout_header);
     double asked = 0;
     const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), asked);
     if (error == std::errc() && end == text.data() + text.size() && asked > 0) {
-      timeout = std::min(asked, seconds(kMaxTimeout));
+      timeout = std::clamp(asked, kMinTimeout.count(), kMaxTimeout.count());
     }
   }
   const double budget = timeout - std::min(0.5, timeout / 10);

@@ -11,6 +11,7 @@
 #include <mutex>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/ip.h"
@@ -28,7 +29,7 @@ struct HttpOptions {
   // Whose connections are answered, 403 goes to all others, and who their clients are; must outlive
   // the server. Null: everyone is answered, as the client it is.
   const RelayTable* relays = nullptr;
-  std::string metrics_path = "/metrics";
+  std::string metrics_path = "/metrics";  // by check_metrics_path()
   unsigned max_requests = 40;  // of all that takes a while at once; one more is answered 503
   bool api_remote = false;     // the API answers other hosts too
 };
@@ -98,8 +99,12 @@ class HttpServer {
   std::unique_ptr<Civet> civet_;  // last: its threads use everything above
 };
 
+// Whether the metrics may be at `path`: a path that requests can have and no other page has.
+Result<void> check_metrics_path(std::string_view path);
+
 // How long a scrape may take by the header X-Prometheus-Scrape-Timeout-Seconds (null: none came): a
-// little less than the scraper waits, so that a late collector costs its own samples only.
+// little less than the scraper waits, so that a late collector costs its own samples only. The
+// scraper waits for 50 ms at least and 120 s at most.
 Clock::duration scrape_budget(const char* timeout_header);
 
 }  // namespace tcpvitals

@@ -136,6 +136,7 @@ TEST_CASE("what is wrong is one line that names the flag, the value and what wou
       {{"--web.max-requests"}, {"--web.max-requests", "missing"}},
       {{"--web.telemetry-path", "metrics"}, {"--web.telemetry-path", "\"metrics\"", "/metrics"}},
       {{"--web.telemetry-path", "/"}, {"--web.telemetry-path", "\"/\""}},
+      {{"--web.telemetry-path", "/-/ready"}, {"--web.telemetry-path", "/-/ has pages of its own"}},
       {{"--connections.cpu-budget", "nan"}, {"--connections.cpu-budget", "\"nan\"", "0.001"}},
       {{"--connections.max-groups", "-1"}, {"--connections.max-groups", "\"-1\""}},
       {{"--connections.max-peers", "3"}, {"--connections.max-peers", "\"3\"", "from 4 to 255"}},

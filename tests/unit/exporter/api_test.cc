@@ -381,15 +381,34 @@ TEST_CASE("only loopback may use the API, and only by an address or as localhost
   for (const auto& row : kTable) {
     CAPTURE(row.client);
     CAPTURE(row.host);
-    const auto refusal = refuse_remote(*parse_ip_address(row.client), row.host);
+    const auto refusal = refuse_remote(*parse_ip_address(row.client), row.host, false);
     CHECK(refusal.has_value() != row.allowed);
     if (!refusal) continue;
     CHECK(refusal->status == 403);
     CHECK(contains(refusal->body, "--web.api-remote"));
   }
-  CHECK(refuse_remote(*parse_ip_address("192.0.2.1"), "x")->body ==
+  CHECK(refuse_remote(*parse_ip_address("192.0.2.1"), "x", false)->body ==
         "{\"version\":1,\"error\":\"not from 192.0.2.1: the API answers on loopback; "
         "--web.api-remote opens the API to all who reach this port\"}\n");
+}
+
+TEST_CASE("the API does not answer what a proxy passed on, for the client may be anywhere") {
+  const auto refusal = refuse_remote(*parse_ip_address("127.0.0.1"), "127.0.0.1", true);
+  REQUIRE(refusal.has_value());
+  CHECK(refusal->status == 403);
+  CHECK(refusal->body ==
+        "{\"version\":1,\"error\":\"not through a proxy: the API answers on loopback; "
+        "--web.api-remote opens the API to all who reach this port\"}\n");
+  for (const char* name : {"X-Forwarded-For", "x-forwarded-host", "FORWARDED", "Via", "X-Real-IP",
+                           "X-Forwarded", "CF-Connecting-IP"}) {
+    CAPTURE(name);
+    CHECK(is_proxy_header(name));
+  }
+  for (const char* name :
+       {"", "Host", "X-Forward", "Viable", "X-Prometheus-Scrape-Timeout-Seconds", "Forwarded-By"}) {
+    CAPTURE(name);
+    CHECK_FALSE(is_proxy_header(name));
+  }
 }
 
 namespace {

@@ -246,6 +246,13 @@ TEST_CASE("POST /-/reload does what it is for, and is refused with a hint where 
     CHECK(has_status(answer, 405));
     CHECK(contains(answer, "\r\nAllow: POST\r\n"));
   }
+  // A browser says from which page a POST comes; no page may.
+  for (const char* origin : {"https://a.example", "null", "http://127.0.0.1:10077"}) {
+    const std::string answer = on.send(std::string("POST /-/reload HTTP/1.1\r\nHost: x\r\n") +
+                                       "Content-Length: 0\r\nOrigin: " + origin + "\r\n\r\n");
+    CHECK(has_status(answer, 403));
+    CHECK(contains(body_of(answer), "Origin"));
+  }
   CHECK(reloads == 2);
 }
 
@@ -290,9 +297,9 @@ TEST_CASE("the scrape's budget is the scraper's timeout less half a second or a 
     const char* header;
     double budget;
   } kTable[] = {
-      {nullptr, 9.5}, {"10", 9.5},  {"15.000000", 14.5}, {"1", 0.9},
-      {" 2 ", 1.8},   {"0", 9.5},   {"-1", 9.5},         {"nan", 9.5},
-      {"", 9.5},      {"10s", 9.5}, {"inf", 119.5},      {"9e9", 119.5},
+      {nullptr, 9.5}, {"10", 9.5},    {"15.000000", 14.5}, {"1", 0.9},        {" 2 ", 1.8},
+      {"0", 9.5},     {"-1", 9.5},    {"nan", 9.5},        {"", 9.5},         {"10s", 9.5},
+      {"inf", 119.5}, {"9e9", 119.5}, {"0.05", 0.045},     {"0.0001", 0.045}, {"1e-300", 0.045},
   };
   for (const auto& row : kTable) {
     CAPTURE(row.header);
@@ -310,6 +317,58 @@ TEST_CASE("a port in use is an error that says so") {
   CHECK(contains(second.error().message, "Address already in use"));
   options.listen = *parse_endpoint("[::1]:0");
   CHECK_FALSE(HttpServer::start(options).ok());
+}
+
+TEST_CASE("the API refuses what a proxy passed on, /metrics does not") {
+  const Fixture f;
+  const std::string host = " HTTP/1.1\r\nHost: 127.0.0.1\r\n";
+  for (const char* header :
+       {"X-Forwarded-For: 192.0.2.1", "forwarded: for=192.0.2.1", "VIA: 1.1 a"}) {
+    CAPTURE(header);
+    const auto with_header = [&](const std::string& path) {
+      return f.send("GET " + path + host + header + "\r\n\r\n");
+    };
+    const std::string refusal = with_header("/api/v1/connections");
+    CHECK(has_status(refusal, 403));
+    CHECK(contains(refusal, "not through a proxy"));
+    CHECK(has_status(with_header("/metrics"), 200));
+  }
+  HttpOptions options;
+  options.api_remote = true;
+  const Fixture open(options);
+  CHECK(has_status(open.get("/api/v1/groups", "Via: 1.1 a\r\n"), 503));  // no groups here
+}
+
+TEST_CASE("no other page can be where the metrics are") {
+  for (const char* path : {"/metrics", "/m", "/a/b", "/metrics/", "/-", "/apis/x", "/.metrics"}) {
+    CAPTURE(path);
+    CHECK(check_metrics_path(path).ok());
+  }
+  const struct {
+    const char* path;
+    const char* part;
+  } kTable[] = {
+      {"", "expected a path"},
+      {"/", "expected a path"},
+      {"metrics", "expected a path"},
+      {"/a?b", "expected a path"},
+      {"/a%2fb", "expected a path"},
+      {"/-/ready", "/-/ has pages of its own"},
+      {"/-/healthy", "/-/ has pages of its own"},
+      {"/-/reload", "/-/ has pages of its own"},
+      {"/-/other", "/-/ has pages of its own"},
+      {"/api", "/api/ has pages of its own"},
+      {"/api/v1/groups", "/api/ has pages of its own"},
+      {"//metrics", "no request has this path"},
+      {"/-/../metrics", "no request has this path"},
+      {"/a/.", "no request has this path"},
+  };
+  for (const auto& row : kTable) {
+    CAPTURE(row.path);
+    const auto checked = check_metrics_path(row.path);
+    REQUIRE_FALSE(checked.ok());
+    CHECK(contains(checked.error().message, row.part));
+  }
 }
 
 TEST_CASE("the API is there, as JSON, for whoever names an address") {
