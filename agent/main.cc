@@ -79,7 +79,7 @@ ConnectionsConfig with_own_port(ConnectionsConfig config, std::uint16_t port,
   return config;
 }
 
-HttpOptions http_options(const Options& options, const RelayTable& relays) {
+HttpOptions http_options(const Options& options, RelayTable& relays) {
   HttpOptions http;
   http.relays = &relays;
   http.metrics_path = options.metrics_path;

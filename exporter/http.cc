@@ -2,14 +2,13 @@
 
 #include <civetweb.h>
 #include <fmt/format.h>
-#include <netinet/in.h>
 #include <sys/socket.h>
+#include <unistd.h>
 #include <zlib.h>
 
 #include <algorithm>
 #include <array>
 #include <charconv>
-#include <cstring>
 #include <optional>
 #include <span>
 #include <string_view>
@@ -22,6 +21,7 @@
 #include "base/log_limit.h"
 #include "exporter/query_string.h"
 #include "exporter/render.h"
+#include "server/socket_address.h"
 
 namespace tcpvitals {
 namespace {
@@ -94,11 +94,22 @@ std::vector<std::string> values_of(const QueryParameters& parameters, std::strin
 // Connects and goes away.
 void knock(const Endpoint& endpoint) {
   const Fd fd(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_port = htons(endpoint.port);
-  std::memcpy(&address.sin_addr, endpoint.address.bytes.data() + 12, 4);
-  (void)::connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address);
+  SocketAddress address(endpoint);
+  (void)::connect(fd.get(), address.get(), address.length);
+}
+
+// The library's socket that listens there, which it does not tell; -1: none.
+int listening_socket(const Endpoint& endpoint) {
+  const long limit = ::sysconf(_SC_OPEN_MAX);
+  for (int fd = 0; fd < limit; ++fd) {
+    int listens = 0;
+    socklen_t size = sizeof listens;
+    if (::getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &size) != 0 || listens == 0) continue;
+    SocketAddress address;
+    if (::getsockname(fd, address.get(), &address.length) != 0) continue;
+    if (address.endpoint() == endpoint) return fd;
+  }
+  return -1;
 }
 
 // One of at most `limit` places, held while a scrape or page is made.
@@ -156,6 +167,7 @@ struct HttpServer::Civet {
   // The library's accepting thread looks at its stop flag every two seconds, or when a client
   // comes: so one comes.
   void stop() {
+    if (server.options_.relays != nullptr) server.options_.relays->unguard();  // the knocks come in
     std::atomic<bool> stopped = false;
     std::thread knocking([&] {
       while (!stopped) {
@@ -283,6 +295,13 @@ Result<void> HttpServer::listen() {
   mg_server_port port{};
   if (mg_get_server_ports(civet_->context, 1, &port) == 1) {
     options_.listen.port = static_cast<std::uint16_t>(port.port);
+  }
+  if (options_.relays != nullptr) {
+    auto guarded = options_.relays->guard(listening_socket(options_.listen));
+    if (!guarded) {
+      log_warn("local users can connect to the HTTP server, for 403",
+               {{"error", guarded.error().message}});
+    }
   }
   return {};
 }

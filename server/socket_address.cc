@@ -3,10 +3,10 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 
-#include <array>
 #include <cerrno>
+#include <cstdint>
 #include <cstring>
-#include <span>
+#include <random>
 
 namespace tcpvitals {
 
@@ -58,19 +58,28 @@ Endpoint local_endpoint(const Fd& fd) {
 
 namespace {
 
-// To a port of ours on loopback. Every port of 127.0.0.1 may be taken, by connections to one
-// destination or in TIME_WAIT; the ports of another address are not.
+// One of the 4 million addresses of 127.64.0.0/10: chance chose the first, at this process's start.
+IpAddress own_loopback_address(std::uint32_t number) {
+  static const std::uint32_t first = std::random_device()();
+  const std::uint32_t address = htonl(0x7f400000 | ((first + number) & 0x3fffff));
+  return IpAddress::v4(&address);
+}
+
+// To a port of ours on loopback. Other programs may have taken every port of 127.0.0.1, and of any
+// address that they know of.
 Result<void> bind_to_loopback(const Fd& fd, sa_family_t family) {
-  constexpr std::array kV4 = {"127.0.0.1", "127.116.118.1", "127.116.118.2"};
-  constexpr std::array kV6 = {"::1"};
-  int error = 0;
-  for (const char* text : family == AF_INET ? std::span<const char* const>(kV4) : kV6) {
-    SocketAddress address({*parse_ip_address(text), 0});
-    if (::bind(fd.get(), address.get(), address.length) == 0) return {};
+  const bool v4 = family == AF_INET;
+  const IpAddress usual = *parse_ip_address(v4 ? "127.0.0.1" : "::1");
+  int error = EADDRINUSE;
+  for (std::uint32_t i = 0; v4 && i < 3 && error == EADDRINUSE; ++i) {
+    SocketAddress own({own_loopback_address(i), 0});
+    if (::bind(fd.get(), own.get(), own.length) == 0) return {};
     error = errno;
-    if (error != EADDRINUSE) break;
   }
-  return errno_error("bind", error);
+  // Where `lo` does not have all of 127.0.0.0/8, and for IPv6.
+  SocketAddress address({usual, 0});
+  if (::bind(fd.get(), address.get(), address.length) == 0) return {};
+  return errno_error("bind", errno);
 }
 
 }  // namespace

@@ -3,16 +3,19 @@
 #include <arpa/inet.h>
 #include <doctest/doctest.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <sys/socket.h>
 #include <zlib.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <cstring>
 #include <functional>
 #include <future>
 #include <thread>
 
 #include "base/fd.h"
+#include "server/socket_address.h"
 
 using namespace tcpvitals;
 using namespace std::chrono_literals;
@@ -412,10 +415,10 @@ TEST_CASE("behind relays only their connections are answered, each as its true c
   options.relays = &relays;
   const Fixture f(options);
   const std::string request = "GET /api/v1/groups HTTP/1.1\r\nHost: localhost\r\n\r\n";
-  const std::string refused = f.send(request);
-  CHECK(has_status(refused, 403));
-  CHECK(body_of(refused) == "not here: connect to --web.listen-address\n");
-
+  const Fd stranger(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  SocketAddress address(f.server->endpoint());
+  CHECK(::connect(stranger.get(), address.get(), address.length) == -1);
+  CHECK(errno == EINPROGRESS);
   const auto as = [&](const char* client) {
     return [&relays, client](const Endpoint& relay) {
       relays.add(relay, {*parse_endpoint(client), ""});
@@ -428,6 +431,14 @@ TEST_CASE("behind relays only their connections are answered, each as its true c
   CHECK(contains(far, "not from 2001:db8::1: the API answers on loopback"));
   CHECK(has_status(
       answer_to(f.server->endpoint(), "GET /metrics HTTP/1.1\r\n\r\n", as("192.0.2.1:1")), 200));
+  pollfd connected{stranger.get(), POLLOUT, 0};
+  CHECK(::poll(&connected, 1, 0) == 0);  // and never will be
+
+  // Where the kernel takes no filter.
+  relays.unguard();
+  const std::string refused = f.send(request);
+  CHECK(has_status(refused, 403));
+  CHECK(body_of(refused) == "not here: connect to --web.listen-address\n");
   // The port of a relay on another address is another's.
   const auto elsewhere = [&](const Endpoint& bound) {
     relays.add({*parse_ip_address("127.0.0.1"), bound.port}, {*parse_endpoint("[::1]:1"), ""});

@@ -1,15 +1,70 @@
 #include "server/relay_table.h"
 
 #include <doctest/doctest.h>
+#include <poll.h>
+#include <sys/socket.h>
 
+#include <algorithm>
+#include <cerrno>
+#include <chrono>
+#include <memory>
+#include <string>
 #include <thread>
 #include <vector>
 
+#include "server/socket_address.h"
+#include "server/source_filter.h"
+
 using namespace tcpvitals;
+using namespace std::chrono_literals;
 
 namespace {
 
 Endpoint endpoint(const char* text) { return *parse_endpoint(text); }
+
+struct Listener {
+  Listener() {
+    SocketAddress any(Endpoint{*parse_ip_address("127.0.0.1"), 0});
+    REQUIRE(::bind(fd.get(), any.get(), any.length) == 0);
+    REQUIRE(::listen(fd.get(), 2000) == 0);
+    endpoint = local_endpoint(fd);
+  }
+
+  Fd fd{::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)};
+  Endpoint endpoint;
+};
+
+// A connection from a port of `address` that is known before it begins.
+class Connecting {
+ public:
+  explicit Connecting(const char* address) {
+    SocketAddress any(Endpoint{*parse_ip_address(address), 0});
+    REQUIRE(::bind(fd_.get(), any.get(), any.length) == 0);
+    endpoint = local_endpoint(fd_);
+  }
+
+  void connect(const Endpoint& to) {
+    SocketAddress address(to);
+    CHECK((::connect(fd_.get(), address.get(), address.length) == 0 || errno == EINPROGRESS));
+  }
+  bool connects_within(std::chrono::milliseconds wait) {
+    pollfd poll{fd_.get(), POLLOUT, 0};
+    return ::poll(&poll, 1, static_cast<int>(wait.count())) == 1 && take_error(fd_) == 0;
+  }
+  // Whether the first connection that `listener` accepts has these bytes, which this sends.
+  bool delivers(const std::string& bytes, const Listener& listener) {
+    const Fd accepted(::accept4(listener.fd.get(), nullptr, nullptr, SOCK_CLOEXEC));
+    std::string received(bytes.size(), '\0');
+    return ::send(fd_.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL) > 0 &&
+           ::recv(accepted.get(), received.data(), received.size(), MSG_WAITALL) > 0 &&
+           received == bytes;
+  }
+
+  Endpoint endpoint;
+
+ private:
+  Fd fd_{::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)};
+};
 
 }  // namespace
 
@@ -31,6 +86,58 @@ TEST_CASE("the port of another address is another connection") {
   table.add(endpoint("127.0.0.1:40000"), {endpoint("192.0.2.1:1"), ""});
   CHECK_FALSE(table.find(endpoint("127.0.0.2:40000")).has_value());
   CHECK_FALSE(table.find(endpoint("127.0.0.1:40001")).has_value());
+}
+
+TEST_CASE("a guarded socket takes the connections of relays in the table, and nobody's else") {
+  Listener listener;
+  RelayTable table;
+  REQUIRE(table.guard(listener.fd.get()).ok());
+  Connecting stranger("127.0.0.1");
+  stranger.connect(listener.endpoint);
+  Connecting neighbour("127.9.9.9");
+  Connecting relay("127.9.9.9");
+  table.add(relay.endpoint, {endpoint("192.0.2.1:1"), ""});
+  neighbour.connect(listener.endpoint);
+  relay.connect(listener.endpoint);
+  CHECK(relay.connects_within(10s));
+  CHECK_FALSE(stranger.connects_within(0s));
+  CHECK_FALSE(neighbour.connects_within(0s));
+
+  table.remove(relay.endpoint);
+  Connecting late("127.9.9.9");
+  late.connect(listener.endpoint);
+  CHECK(relay.delivers("what it sends still arrives", listener));
+  CHECK_FALSE(late.connects_within(0s));
+
+  table.unguard();
+  Connecting anyone("127.0.0.1");
+  anyone.connect(listener.endpoint);
+  CHECK(anyone.connects_within(10s));
+}
+
+TEST_CASE("a filter has room for many sources, on several addresses") {
+  Listener listener;
+  std::vector<std::unique_ptr<Connecting>> known;
+  std::vector<Endpoint> sources;
+  for (const char* address : {"127.9.9.1", "127.9.9.2"}) {
+    for (int i = 0; i < 230; ++i) {
+      known.push_back(std::make_unique<Connecting>(address));
+      sources.push_back(known.back()->endpoint);
+    }
+  }
+  std::sort(sources.begin(), sources.end());
+  REQUIRE(attach_filter(listener.fd.get(), source_filter(sources)).ok());
+  Connecting stranger("127.9.9.1");
+  stranger.connect(listener.endpoint);
+  for (const auto& one : known) one->connect(listener.endpoint);
+  for (const auto& one : known) CHECK(one->connects_within(10s));
+  CHECK_FALSE(stranger.connects_within(0s));
+  CHECK_FALSE(attach_filter(listener.fd.get(), std::vector<sock_filter>(5000)).ok());
+}
+
+TEST_CASE("a table that guards what is no socket says so") {
+  RelayTable table;
+  CHECK(table.guard(-1).ok() == false);
 }
 
 TEST_CASE("workers fill the table while others ask it") {
