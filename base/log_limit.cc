@@ -2,8 +2,6 @@
 
 #include <utility>
 
-#include "base/log.h"
-
 namespace tcpvitals {
 
 bool LogLimit::admits(TimePoint now) {
@@ -22,8 +20,8 @@ bool LogLimit::admits(TimePoint now) {
     left_out = std::exchange(left_out_, 0);
   }
   if (left_out > 0) {
-    log_info("lines left out of the log",
-             {{"message", message_}, {"lines", std::to_string(left_out)}});
+    const auto log = level_ == LogLevel::kDebug ? log_debug : log_info;
+    log("lines left out of the log", {{"message", message_}, {"lines", std::to_string(left_out)}});
   }
   return true;
 }

@@ -50,8 +50,9 @@ class ExposedCollectors final : public prometheus::Collectable {
   mutable std::mutex mutex_;                           // held while they collect
   mutable std::vector<Rejections> rejections_;         // of each collector
   mutable std::vector<ParseErrorTotal> parse_errors_;  // likewise
-  mutable LogLimit failure_line_{"a collector failed", 10, std::chrono::minutes(1)};
-  mutable LogLimit limit_line_{"a collector has more series than its limit", 10,
+  mutable LogLimit failure_line_{LogLevel::kWarn, "a collector failed", 10,
+                                 std::chrono::minutes(1)};
+  mutable LogLimit limit_line_{LogLevel::kWarn, "a collector has more series than its limit", 10,
                                std::chrono::minutes(1)};
 };
 

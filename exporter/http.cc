@@ -244,8 +244,8 @@ struct HttpServer::Civet {
   mg_context* context = nullptr;
   std::mutex mutex;
   std::string first_message;  // what start-up complained about
-  LogLimit request_line{"request", 100, 1s};
-  LogLimit message_line{"http", 10, 1s};
+  LogLimit request_line{LogLevel::kDebug, "request", 100, 1s};
+  LogLimit message_line{LogLevel::kDebug, "http", 10, 1s};
 };
 
 HttpServer::HttpServer(HttpOptions options)

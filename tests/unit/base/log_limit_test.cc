@@ -7,7 +7,7 @@ using namespace std::chrono_literals;
 
 TEST_CASE("a limited line is admitted so many times a period, and again in the next") {
   const TimePoint start = Clock::now();
-  LogLimit limit("line", 2, 1min);
+  LogLimit limit(LogLevel::kInfo, "line", 2, 1min);
   CHECK(limit.admits(start));
   CHECK(limit.admits(start + 59s));
   CHECK_FALSE(limit.admits(start + 59s));
