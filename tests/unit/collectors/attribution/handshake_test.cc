@@ -44,13 +44,18 @@ TEST_CASE("any of four counters shows that a connection was established") {
   CHECK(established({.segs_in = 1, .min_rtt_us = 50}, 443, offsetof(TcpInfo, delivered)));
 }
 
+namespace {
+
+struct Row {
+  const char* what;
+  FakeSocket socket;
+  std::optional<OpenedBy> opener;
+};
+
+}  // namespace
+
 TEST_CASE("an acknowledged SYN of ours tells who opened a connection") {
   using S = TcpState;
-  struct Row {
-    const char* what;
-    FakeSocket socket;
-    std::optional<OpenedBy> opener;
-  };
   const Row rows[] = {
       {"idle, accepted", in_state(S::kEstablished, {.min_rtt_us = 9, .delivered = 1}), kPeer},
       {"disconnected after its state was read",
@@ -120,7 +125,16 @@ TEST_CASE("an acknowledged SYN of ours tells who opened a connection") {
       {"counters that fit nobody",
        in_state(S::kEstablished, {.bytes_acked = 9, .min_rtt_us = 9, .bytes_sent = 5}),
        std::nullopt},
+  };
+  for (const Row& row : rows) {
+    CAPTURE(row.what);
+    CHECK(opener(row.socket) == row.opener);
+  }
+}
 
+TEST_CASE("the acknowledged bytes of a connection that ended tell who opened it") {
+  using S = TcpState;
+  const Row rows[] = {
       {"ended, SYN and FIN acknowledged",
        in_state(S::kClose, {.bytes_acked = 7,
                             .min_rtt_us = 9,
