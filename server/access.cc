@@ -84,10 +84,10 @@ PeerLimits::Verdict PeerLimits::admit(const IpAddress& address, TimePoint now) {
   if (!options_.limits()) return Verdict::kUncounted;
   const IpAddress peer = peer_of(address);
   const std::size_t h = hash(peer);
-  const std::int64_t now_ns = nanoseconds(now);
   Shard& shard = shards_[h % kShards];
   const std::lock_guard lock(shard.mutex);
-  forget_idle(shard, now_ns);
+  shard.now_ns = std::max(shard.now_ns, nanoseconds(now));
+  forget_idle(shard);
   Entry* entry = shard.find(peer, h / kShards);
   if (entry == nullptr) entry = shard.add(peer, h / kShards, shard_capacity_);
   if (entry == nullptr) {
@@ -97,14 +97,14 @@ PeerLimits::Verdict PeerLimits::admit(const IpAddress& address, TimePoint now) {
   if (options_.max_connections != 0 && entry->live >= options_.max_connections) {
     return Verdict::kTooMany;
   }
-  const std::int64_t full_at_ns = std::max(entry->full_at_ns, now_ns) + interval_ns_;
-  if (full_at_ns - now_ns > bucket_ns_) return Verdict::kTooFast;
+  const std::int64_t full_at_ns = std::max(entry->full_at_ns, shard.now_ns) + interval_ns_;
+  if (full_at_ns - shard.now_ns > bucket_ns_) return Verdict::kTooFast;
   entry->full_at_ns = full_at_ns;
   if (entry->live++ == 0) shard.wake(*entry);
   return Verdict::kAdmitted;
 }
 
-void PeerLimits::leave(const IpAddress& address) {
+void PeerLimits::give_back(const IpAddress& address, std::int64_t token_ns) {
   if (!options_.limits()) return;
   const IpAddress peer = peer_of(address);
   const std::size_t h = hash(peer);
@@ -112,16 +112,17 @@ void PeerLimits::leave(const IpAddress& address) {
   const std::lock_guard lock(shard.mutex);
   Entry* const entry = shard.find(peer, h / kShards);
   if (entry == nullptr || entry->live == 0) return;
+  entry->full_at_ns -= token_ns;
   if (--entry->live == 0) shard.rest(*entry);
 }
 
 // Two at most for one that may come, so that the table shrinks as the buckets fill; one whose
 // bucket is not full goes to the end of the queue, so that it holds up nobody.
-void PeerLimits::forget_idle(Shard& shard, std::int64_t now_ns) {
+void PeerLimits::forget_idle(Shard& shard) {
   for (int i = 0; i < 2 && shard.oldest_idle != kNone; ++i) {
     Entry& entry = shard.entries[shard.oldest_idle];
     shard.wake(entry);
-    if (entry.full_at_ns <= now_ns) {
+    if (entry.full_at_ns <= shard.now_ns) {
       shard.remove(entry, hash(entry.peer) / kShards);
     } else {
       shard.rest(entry);
@@ -199,10 +200,19 @@ void PeerLimits::Shard::wake(Entry& entry) {
   (next == kNone ? newest_idle : entries[next].idle_previous) = previous;
 }
 
-AcceptRate::Verdict AcceptRate::accept(TimePoint now) {
+std::uint32_t AcceptRate::running_second(TimePoint now) {
   const auto second = static_cast<std::uint32_t>(nanoseconds(now) / 1'000'000'000);
+  std::uint32_t newest = second_.load(std::memory_order_relaxed);
+  while (newest < second &&
+         !second_.compare_exchange_weak(newest, second, std::memory_order_relaxed)) {
+  }
+  return std::max(newest, second);
+}
+
+AcceptRate::Verdict AcceptRate::accept(TimePoint now) {
+  const std::uint32_t second = running_second(now);
   std::atomic<std::uint64_t>& slot = seconds_[second % kSeconds];
-  // Whoever is the first of a second begins it; the slot then held one of a minute ago.
+  // The first connection of a second begins it; the slot then held one of a minute ago.
   std::uint64_t word = slot.load(std::memory_order_relaxed);
   while (word >> 32 < second) {
     slot.compare_exchange_weak(word, std::uint64_t{second} << 32, std::memory_order_relaxed);

@@ -47,10 +47,12 @@ class PeerLimits {
 
   explicit PeerLimits(const PeerLimitOptions& options);
 
-  // `now` may be a little older than that of an earlier call. A refusal takes nothing from the
-  // bucket.
+  // A refusal takes nothing from the bucket. `now` may be older than that of another thread's call:
+  // the newest of all calls is the time.
   Verdict admit(const IpAddress& address, TimePoint now);
-  void leave(const IpAddress& address);
+  void leave(const IpAddress& address) { give_back(address, 0); }
+  // Undoes an admission, its token included: another limit refused the connection.
+  void withdraw(const IpAddress& address) { give_back(address, interval_ns_); }
 
   std::size_t entries() const;       // peers in the table
   std::uint64_t overflowed() const;  // admitted uncounted, for the table was full
@@ -84,6 +86,7 @@ class PeerLimits {
     std::vector<Entry> entries;
     std::size_t used = 0;
     std::uint64_t overflowed = 0;
+    std::int64_t now_ns = 0;  // the newest time of all calls
     std::uint32_t free = kNone;
     std::uint32_t oldest_idle = kNone;
     std::uint32_t newest_idle = kNone;
@@ -91,7 +94,8 @@ class PeerLimits {
 
   IpAddress peer_of(const IpAddress& address) const;
   std::size_t hash(const IpAddress& peer) const;
-  void forget_idle(Shard& shard, std::int64_t now_ns);
+  void forget_idle(Shard& shard);
+  void give_back(const IpAddress& address, std::int64_t token_ns);
 
   const PeerLimitOptions options_;
   const std::uint64_t seed_;        // so that nobody can choose addresses of one chain
@@ -104,9 +108,9 @@ class PeerLimits {
 // AcceptRate: connections in each second of the steady clock, a soft and a hard limit for them, and
 // the most in one second of the last minute.
 //
-// Thread-safe without locks: one atomic addition for each connection. What a limit refused counts
-// towards the peak too. Exact but for threads that are late: a connection counts in its second, or
-// in a later one if that began meanwhile.
+// Thread-safe without locks: one atomic addition for each connection. What the hard limit refused
+// counts towards the peak too. Seconds begin by the newest clock of all threads: a connection that
+// a thread with an older one brings counts in the second that runs.
 class AcceptRate {
  public:
   enum class Verdict : std::uint8_t {
@@ -128,7 +132,10 @@ class AcceptRate {
  private:
   static constexpr std::uint32_t kSeconds = 60;
 
+  std::uint32_t running_second(TimePoint now);
+
   const AcceptRateOptions options_;
+  std::atomic<std::uint32_t> second_{0};  // the newest
   std::atomic<std::uint64_t> soft_seconds_{0};
   std::atomic<std::uint64_t> refused_{0};
   // Of each second its number (upper half) and its connections (lower half), in one word.

@@ -9,6 +9,7 @@
 #include <string>
 #include <utility>
 
+#include "base/log.h"
 #include "server/socket_address.h"
 
 namespace tcpvitals {
@@ -18,26 +19,27 @@ struct SocketOption {
   const char* name;
   int level;
   int option;
-  std::int64_t value;  // 0: the kernel's default stays
+  std::int64_t value;
+  bool zero_is_value = false;  // else with 0 the socket keeps what it has
 };
 
 // Options of TCP that are set here are inherited by what is accepted and cost nothing per
-// connection.
+// connection. A socket that was passed may have other values: where 0 is off, it is set too.
 Result<void> set_options(const Fd& fd, const ListenerOptions& options) {
   const SocketOption rows[] = {
-      {"TCP_NODELAY", IPPROTO_TCP, TCP_NODELAY, options.nodelay ? 1 : 0},
-      {"SO_KEEPALIVE", SOL_SOCKET, SO_KEEPALIVE, options.keepalive.idle.count() > 0 ? 1 : 0},
+      {"TCP_NODELAY", IPPROTO_TCP, TCP_NODELAY, options.nodelay ? 1 : 0, true},
+      {"SO_KEEPALIVE", SOL_SOCKET, SO_KEEPALIVE, options.keepalive.idle.count() > 0 ? 1 : 0, true},
       {"TCP_KEEPIDLE", IPPROTO_TCP, TCP_KEEPIDLE, options.keepalive.idle.count()},
       {"TCP_KEEPINTVL", IPPROTO_TCP, TCP_KEEPINTVL, options.keepalive.interval.count()},
       {"TCP_KEEPCNT", IPPROTO_TCP, TCP_KEEPCNT, options.keepalive.count},
-      {"TCP_USER_TIMEOUT", IPPROTO_TCP, TCP_USER_TIMEOUT, options.user_timeout.count()},
+      {"TCP_USER_TIMEOUT", IPPROTO_TCP, TCP_USER_TIMEOUT, options.user_timeout.count(), true},
       {"TCP_FASTOPEN", IPPROTO_TCP, TCP_FASTOPEN, options.fast_open},
-      {"TCP_DEFER_ACCEPT", IPPROTO_TCP, TCP_DEFER_ACCEPT, options.defer_accept.count()},
+      {"TCP_DEFER_ACCEPT", IPPROTO_TCP, TCP_DEFER_ACCEPT, options.defer_accept.count(), true},
       {"SO_RCVBUF", SOL_SOCKET, SO_RCVBUF, options.receive_buffer},
       {"SO_SNDBUF", SOL_SOCKET, SO_SNDBUF, options.send_buffer},
   };
   for (const SocketOption& row : rows) {
-    if (row.value == 0) continue;
+    if (row.value == 0 && !row.zero_is_value) continue;
     if (!set_option(fd, row.level, row.option, static_cast<int>(row.value))) {
       return errno_error(row.name, errno);
     }
@@ -120,6 +122,32 @@ ServerListener::ServerListener(ListenerOptions options, Endpoint endpoint, std::
       tls_(std::move(tls)),
       peer_limits_(options_.per_peer),
       accept_rate_(options_.accept_rate) {}
+
+Admission ServerListener::admit_peer(const IpAddress& peer, TimePoint now) {
+  if (!proxies_) return admit_client(peer, now);
+  if (!proxies_->allows(peer)) return {RejectReason::kUntrustedProxy};
+  return {};
+}
+
+Admission ServerListener::admit_client(const IpAddress& client, TimePoint now) {
+  if (!access_.allows(client)) return {RejectReason::kAccess};
+  const PeerLimits::Verdict verdict = peer_limits_.admit(client, now);
+  if (verdict == PeerLimits::Verdict::kTooMany) return {RejectReason::kPeerConnections};
+  if (verdict == PeerLimits::Verdict::kTooFast) return {RejectReason::kPeerRate};
+  const bool counted = verdict == PeerLimits::Verdict::kAdmitted;
+  if (is_within_accept_rate(now)) return {std::nullopt, counted};
+  if (counted) peer_limits_.withdraw(client);
+  return {RejectReason::kAcceptRate};
+}
+
+bool ServerListener::is_within_accept_rate(TimePoint now) {
+  const AcceptRate::Verdict verdict = accept_rate_.accept(now);
+  if (verdict == AcceptRate::Verdict::kSoftLimit) {
+    log_warn("more new connections a second than the soft limit",
+             {{"listener", options_.name}, {"limit", std::to_string(options_.accept_rate.soft)}});
+  }
+  return verdict != AcceptRate::Verdict::kRefused;
+}
 
 ListenerGauges ServerListener::gauges(TimePoint now) const {
   ListenerGauges gauges{

@@ -30,6 +30,11 @@ struct ListenerSockets {
 Result<ListenerSockets> open_listener(const ListenerOptions& options, unsigned workers,
                                       std::vector<Fd> passed = {});
 
+struct Admission {
+  std::optional<RejectReason> refused;
+  bool counted = false;  // by the peer limits: to be given back by leave()
+};
+
 // Thread-safe; outlives the workers.
 class ServerListener {
  public:
@@ -41,12 +46,18 @@ class ServerListener {
   const Endpoint& endpoint() const { return endpoint_; }
   std::uint32_t limit() const { return limit_; }
 
-  const AccessList& access() const { return access_; }
-  // Who may connect, with a PROXY header; null: everyone, without.
-  const AccessList* proxies() const { return proxies_ ? &*proxies_ : nullptr; }
-  PeerLimits& peer_limits() { return peer_limits_; }
-  AcceptRate& accept_rate() { return accept_rate_; }
+  // Every connection begins with a PROXY header, which names the client.
+  bool has_proxies() const { return proxies_.has_value(); }
   TlsStore* tls() const { return tls_.get(); }
+
+  // Whether a peer that connected may go on: a proxy if it is a trusted one, anyone else as a
+  // client. `now` is the worker's clock.
+  Admission admit_peer(const IpAddress& peer, TimePoint now);
+  // Whether a client may go on, itself or behind a proxy: lists and its own limits come first, so
+  // that a refused client spends nothing of the accept rate, which is for all.
+  Admission admit_client(const IpAddress& client, TimePoint now);
+  // A client that was admitted and counted is gone.
+  void leave(const IpAddress& client) { peer_limits_.leave(client); }
 
   ListenerGauges gauges(TimePoint now) const;
 
@@ -60,10 +71,14 @@ class ServerListener {
 
  private:
   static bool take(std::atomic<std::uint32_t>& taken, std::uint32_t limit) {
-    if (taken.fetch_add(1, std::memory_order_relaxed) < limit) return true;
-    taken.fetch_sub(1, std::memory_order_relaxed);
+    std::uint32_t now = taken.load(std::memory_order_relaxed);
+    while (now < limit) {
+      if (taken.compare_exchange_weak(now, now + 1, std::memory_order_relaxed)) return true;
+    }
     return false;
   }
+
+  bool is_within_accept_rate(TimePoint now);
 
   const ListenerOptions options_;
   const Endpoint endpoint_;

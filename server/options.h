@@ -57,7 +57,8 @@ struct PeerLimitOptions {
   bool operator==(const PeerLimitOptions&) const = default;
 };
 
-// New connections a second, of all peers; 0: no limit.
+// New connections a second of all clients whom the lists and the limits of each peer admit; 0: no
+// limit.
 struct AcceptRateOptions {
   std::uint32_t soft = 5000;  // above it: counted and logged
   std::uint32_t hard = 0;     // above it: refused

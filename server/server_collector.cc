@@ -113,7 +113,8 @@ constexpr Row<ListenerReport> kListenerRows[] = {
          "Connections a listener carries at most; further ones wait in the kernel's queue."),
      kNothing, [](Listeners l) { return std::optional(double(l.gauges.limit)); }},
     {of_listener("tcp_server_accepts_per_second_peak", kGauge, "embedded server",
-                 "Most new connections in one second of the last minute, refused ones included."),
+                 "Most new connections in one second of the last minute, those over the hard limit "
+                 "included. Clients refused by a list or a limit of their own do not count."),
      kNothing, [](Listeners l) { return std::optional(double(l.gauges.accept_peak)); }},
     {of_listener("tcp_server_accept_soft_limit_seconds_total", kCounter, "embedded server",
                  "Seconds in which more connections came than the soft limit; they were accepted."),

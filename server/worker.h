@@ -138,15 +138,9 @@ class Worker {
   std::uint32_t tick_of(TimePoint t) const;
 
   // worker_accept.cc
-  struct Admission {
-    std::optional<RejectReason> refused;
-    bool counted = false;  // by the peer limits
-  };
   void accept_from(std::size_t index);
   bool accept_one(std::size_t index, const Fd& socket);
   bool watch_port(std::size_t index, std::uint32_t events);
-  Admission admit_peer(ServerListener& listener, const IpAddress& peer);
-  Admission admit_client(ServerListener& listener, const IpAddress& client) const;
   void count_rejected(std::size_t index, const Endpoint& client, RejectReason reason,
                       std::optional<Endpoint> via = {});
   void pause(Port& port, PauseReason reason);

@@ -5,7 +5,6 @@
 #include <cerrno>
 #include <utility>
 
-#include "base/log.h"
 #include "server/socket_address.h"
 #include "server/worker.h"
 
@@ -64,7 +63,7 @@ bool Worker::accept_one(std::size_t index, const Fd& socket) {
   const int error = errno;
   if (fd.valid()) {
     const Endpoint peer = address.endpoint();
-    const Admission admission = admit_peer(port.listener, peer.address);
+    const Admission admission = port.listener.admit_peer(peer.address, now_);
     if (!admission.refused) {
       open(index, std::move(fd), peer, admission.counted);
       return true;
@@ -77,39 +76,6 @@ bool Worker::accept_one(std::size_t index, const Fd& socket) {
   if (fd.valid() || is_of_one_connection(error)) return true;
   if (error != EAGAIN) pause(port, pause_reason_of(error));
   return false;
-}
-
-// Of the peer that connected; a client that a PROXY header names is asked about later.
-Worker::Admission Worker::admit_peer(ServerListener& listener, const IpAddress& peer) {
-  switch (listener.accept_rate().accept(now_)) {
-    case AcceptRate::Verdict::kAccepted:
-      break;
-    case AcceptRate::Verdict::kSoftLimit:
-      log_warn("more new connections a second than the soft limit",
-               {{"listener", listener.options().name},
-                {"limit", std::to_string(listener.options().accept_rate.soft)}});
-      break;
-    case AcceptRate::Verdict::kRefused:
-      return {RejectReason::kAcceptRate};
-  }
-  if (listener.proxies() == nullptr) return admit_client(listener, peer);
-  if (!listener.proxies()->allows(peer)) return {RejectReason::kUntrustedProxy};
-  return {};
-}
-
-Worker::Admission Worker::admit_client(ServerListener& listener, const IpAddress& client) const {
-  if (!listener.access().allows(client)) return {RejectReason::kAccess};
-  switch (listener.peer_limits().admit(client, now_)) {
-    case PeerLimits::Verdict::kAdmitted:
-      return {std::nullopt, true};
-    case PeerLimits::Verdict::kUncounted:
-      return {};
-    case PeerLimits::Verdict::kTooMany:
-      return {RejectReason::kPeerConnections};
-    case PeerLimits::Verdict::kTooFast:
-      return {RejectReason::kPeerRate};
-  }
-  return {};
 }
 
 void Worker::count_rejected(std::size_t index, const Endpoint& client, RejectReason reason,
@@ -161,9 +127,9 @@ void Worker::close_ports() {
 void Worker::open(std::size_t index, Fd fd, const Endpoint& peer, bool counted) {
   ++statistics_[index].accepted;
   const ServerListener& listener = ports_[index].listener;
-  const Phase first = listener.proxies() != nullptr ? Phase::kProxyHeader
-                      : listener.tls() != nullptr   ? Phase::kHandshake
-                                                    : Phase::kOpen;
+  const Phase first = listener.has_proxies()      ? Phase::kProxyHeader
+                      : listener.tls() != nullptr ? Phase::kHandshake
+                                                  : Phase::kOpen;
   Connection& c = add(index, std::move(fd), peer, first);
   c.id = options_.shared.next_connection_id.fetch_add(1, std::memory_order_relaxed);
   c.counted = counted;

@@ -104,7 +104,7 @@ void Worker::take_proxied(Connection& c, const ProxyHeader& header) {
                            : ProxiedEnds{c.peer, local_endpoint(c.fd), probe});
   if (!probe) {
     const Admission admission =
-        admit_client(ports_[c.listener].listener, c.proxied->client.address);
+        ports_[c.listener].listener.admit_client(c.proxied->client.address, now_);
     if (admission.refused) {
       count_rejected(c.listener, c.proxied->client, *admission.refused, c.peer);
       return doom(c, CloseCause::kDenied);
@@ -497,7 +497,7 @@ void Worker::release(Connection& c, CloseCause cause) {
     c.vitals.finish(c.fd.get(), statistics.tcp);
     audit_open(c);
     audit_close(c, cause);
-    if (c.counted) port.listener.peer_limits().leave(c.client().address);
+    if (c.counted) port.listener.leave(c.client().address);
   }
   if (c.handled || c.outbound) handler_of(c).on_close(Stream(*this, c), cause);
   // What waits will not be sent: without a reset what was would look whole.
