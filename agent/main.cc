@@ -187,7 +187,7 @@ int run(const Options& options, const Config& config) {
 
   auto started = Server::start({.listeners = listeners,
                                 .workers = config.server.workers,
-                                .max_connection_series = options.connection_series,
+                                .connection_series = options.connection_series,
                                 .audit = audit->get()},
                                std::move(*passed));
   if (!started) return refuse(started.error().message + kOtherPort);

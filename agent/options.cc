@@ -102,7 +102,6 @@ Options parse_options(int argc, const char* const* argv) {
   options.metrics_path = "/metrics";
   options.max_requests = 40;
   options.max_response_bytes = std::size_t{8} << 20;
-  options.connection_series = 20;
   options.procfs = "/proc";
 
   CLI::App app("TCP vital signs of this host, for Prometheus.", "tcpvitals");
@@ -173,9 +172,13 @@ Options parse_options(int argc, const char* const* argv) {
           })
           ->allow_extra_args(false)
           ->default_str(server_addresses[0]);
-  value("Embedded server", "--server.connection-series", options.connection_series, "N",
-        "Worst connections that have series of their own")
+  value("Embedded server", "--server.connection-series", options.connection_series.slots, "N",
+        "Worst connections that have series of their own, at once")
       ->check(number_between(std::size_t{0}, std::size_t{1000}));
+  value("Embedded server", "--server.connection-series-per-hour",
+        options.connection_series.new_per_hour, "N",
+        "Connections that get series of their own in any hour, at most")
+      ->check(number_between(std::size_t{1}, std::size_t{100'000}));
 
   value(kCollectors, "--collector.netstat.fields", options.collectors.host.netstat_fields, "REGEX",
         "Further fields of /proc/net/netstat to serve, by a regular expression");

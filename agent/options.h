@@ -9,6 +9,7 @@
 #include "base/ip.h"
 #include "base/log.h"
 #include "collectors/all.h"
+#include "server/options.h"
 
 namespace tcpvitals {
 
@@ -29,7 +30,7 @@ struct Options {
 
   std::vector<Endpoint> server_addresses;  // of echo listeners
   bool server_addresses_given = false;     // on the command line
-  std::size_t connection_series = 0;
+  ConnectionSeriesOptions connection_series;
   bool server_metrics = true;
   bool audit_metrics = true;
   bool config_metrics = true;

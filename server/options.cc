@@ -44,6 +44,9 @@ Result<void> validate(const ServerOptions& options) {
   if (options.sweep_interval <= Clock::duration::zero()) {
     return Error{"the sweep interval must be positive"};
   }
+  if (options.connection_series.new_per_hour == 0) {
+    return Error{"connection series: new_per_hour must be positive; for none, slots = 0"};
+  }
   std::set<std::string> names;
   for (const ListenerOptions& listener : options.listeners) {
     if (auto valid = validate(listener); !valid) return valid;

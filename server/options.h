@@ -127,13 +127,20 @@ struct ListenerOptions {
   bool connection_series = true;  // its connections may be among the worst, which are shown
 };
 
+// Connections that have metrics of their own: the worst, see server/connection_series.h.
+struct ConnectionSeriesOptions {
+  std::size_t slots = 20;         // at once; also how many of the worst a snapshot names
+  std::size_t new_per_hour = 60;  // at least 1: ids that get a series in any hour
+  Clock::duration lowest_age = std::chrono::seconds(60);
+};
+
 struct ServerOptions {
   std::vector<ListenerOptions> listeners = {ListenerOptions{}};
   unsigned workers = 0;  // 0: one per core this process may use
   // How often every live connection's TCP_INFO is read: 1 to 2 us each. A connection's last is read
   // when it closes, whatever this is.
   Clock::duration sweep_interval = std::chrono::seconds(5);
-  std::size_t max_connection_series = 20;  // connections with metrics of their own: the worst
+  ConnectionSeriesOptions connection_series;
   // Never taken by connections: for files, collectors and the log.
   std::uint32_t reserved_descriptors = 48;
   AuditLog* audit = nullptr;  // outlives the server; null: none

@@ -69,7 +69,8 @@ Result<std::unique_ptr<Server>> Server::start(ServerOptions options,
   return server;
 }
 
-Server::Server(ServerOptions options) : options_(std::move(options)) {}
+Server::Server(ServerOptions options)
+    : options_(std::move(options)), series_(options_.connection_series) {}
 
 Server::~Server() { stop(); }
 
@@ -104,8 +105,8 @@ Result<void> Server::open(std::vector<PassedSocket> passed) {
     }
   }
   for (unsigned i = 0; i < options_.workers; ++i) {
-    auto worker = Worker::create(
-        {i, options_.sweep_interval, options_.max_connection_series, shared_}, std::move(ports[i]));
+    auto worker =
+        Worker::create({i, options_.sweep_interval, series_, shared_}, std::move(ports[i]));
     if (!worker) return std::move(worker.error());
     workers_.push_back(std::move(*worker));
   }
@@ -171,6 +172,7 @@ const Endpoint& Server::endpoint(std::size_t listener) const {
 }
 
 Result<ServerSnapshot> Server::snapshot(TimePoint deadline) {
+  const std::vector<std::uint64_t> held = series_.ids();
   std::vector<std::uint64_t> tickets;
   for (const auto& worker : workers_) tickets.push_back(worker->request_report());
 
@@ -192,8 +194,9 @@ Result<ServerSnapshot> Server::snapshot(TimePoint deadline) {
                                 (*report)->connections.end());
   }
   std::sort(snapshot.connections.begin(), snapshot.connections.end(), worse<ConnectionReport>);
-  if (snapshot.connections.size() > options_.max_connection_series) {
-    snapshot.connections.resize(options_.max_connection_series);
+  snapshot.series = series_.choose(held, snapshot.connections, Clock::now());
+  if (snapshot.connections.size() > options_.connection_series.slots) {
+    snapshot.connections.resize(options_.connection_series.slots);
   }
   return snapshot;
 }

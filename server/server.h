@@ -26,6 +26,7 @@
 
 #include "base/clock.h"
 #include "base/result.h"
+#include "server/connection_series.h"
 #include "server/listener.h"
 #include "server/options.h"
 #include "server/passed_socket.h"
@@ -80,6 +81,7 @@ class Server {
 
   const ServerOptions options_;
   ServerShared shared_;
+  ConnectionSeries series_;
   std::size_t tcp_info_length_ = 0;
   std::vector<std::pair<std::string, int>> sockets_;  // the workers own them
   std::vector<std::unique_ptr<ServerListener>> listeners_;

@@ -235,8 +235,11 @@ constexpr Row<ConnectionReport> kConnectionRows[] = {
                    "Payload bytes received on one of the worst connections."),
      TCPVITALS_NEEDS(bytes_received),
      [](Connections c) { return std::optional(double(c.vitals.received_bytes)); }},
-    {of_connection("tcp_server_connection_age_seconds", kGauge, "embedded server",
-                   "Time since one of the worst connections was accepted."),
+    {of_connection(
+         "tcp_server_connection_age_seconds", kGauge, "embedded server",
+         "Time since one of the worst connections was accepted. A connection has series of its "
+         "own while it lives, if it was the worst of those older than a minute when a "
+         "place was free."),
      kNothing, [](Connections c) { return std::optional(seconds(c.age)); }},
 };
 
@@ -316,7 +319,7 @@ void emit(const ServerSnapshot& snapshot, Sink& sink) {
       sink.add_histogram(row.desc, {listener.name}, row.sample(statistics));
     }
   }
-  for (const ConnectionReport& connection : snapshot.connections) {
+  for (const ConnectionReport& connection : snapshot.series) {
     const std::string& listener = snapshot.listeners[connection.listener].name;
     const std::string id = std::to_string(connection.id);
     for (const auto& row : kConnectionRows) {

@@ -144,7 +144,8 @@ struct ListenerGauges {
 // One worker's account of itself.
 struct WorkerReport {
   std::vector<ListenerStatistics> listeners;  // by listener index
-  std::vector<ConnectionReport> connections;  // its worst, not sorted
+  // Those that have series of their own, its worst, and its worst that may get them; not sorted.
+  std::vector<ConnectionReport> connections;
 };
 
 struct ListenerReport {
@@ -157,7 +158,8 @@ struct ListenerReport {
 // The whole server at one moment.
 struct ServerSnapshot {
   std::vector<ListenerReport> listeners;
-  std::vector<ConnectionReport> connections;  // the worst first
+  std::vector<ConnectionReport> connections;  // the worst now, the worst first
+  std::vector<ConnectionReport> series;       // those that have series of their own, likewise
   std::size_t tcp_info_length = 0;            // bytes this kernel returns: what it lacks is absent
 };
 

@@ -209,20 +209,28 @@ void Worker::sweep() {
 // it names, so that those are of this moment.
 WorkerReport Worker::report() {
   if (slab_.live() > 0) sweep();
-  std::vector<Connection*> live;
-  live.reserve(slab_.live());
+  const ConnectionSeriesOptions& series = options_.series.options();
+  const std::vector<std::uint64_t> held = options_.series.ids();
+  std::vector<Connection*> told;
+  std::vector<Connection*> others;
   slab_.for_each([&](Connection& c) {
-    const bool shown = ports_[c.listener].listener.options().connection_series;
-    if (!c.outbound && shown) live.push_back(&c);
+    if (c.outbound || !options_of(c).connection_series) return;
+    (std::binary_search(held.begin(), held.end(), c.id) ? told : others).push_back(&c);
   });
-  const auto worst = live.begin() + static_cast<std::ptrdiff_t>(
-                                        std::min(live.size(), options_.max_connection_series));
-  std::partial_sort(live.begin(), worst, live.end(),
-                    [](const Connection* a, const Connection* b) { return worse(*a, *b); });
-  live.erase(worst, live.end());
+  const auto tell_worst = [&] {
+    const auto end =
+        others.begin() + static_cast<std::ptrdiff_t>(std::min(others.size(), series.slots));
+    std::partial_sort(others.begin(), end, others.end(),
+                      [](const Connection* a, const Connection* b) { return worse(*a, *b); });
+    told.insert(told.end(), others.begin(), end);
+    others.erase(others.begin(), end);
+  };
+  tell_worst();
+  std::erase_if(others, [&](Connection* c) { return now_ - c->opened < series.lowest_age; });
+  tell_worst();
 
   WorkerReport report;
-  for (Connection* c : live) {
+  for (Connection* c : told) {
     sample(*c);
     report.connections.push_back({c->id, c->listener, now_ - c->opened, c->vitals});
   }

@@ -35,6 +35,7 @@
 #include "base/result.h"
 #include "server/audit.h"
 #include "server/connection.h"
+#include "server/connection_series.h"
 #include "server/handler.h"
 #include "server/listener.h"
 #include "server/options.h"
@@ -73,8 +74,8 @@ struct ServerShared {
 struct WorkerOptions {
   unsigned number = 0;
   Clock::duration sweep_interval;
-  std::size_t max_connection_series;
-  ServerShared& shared;  // outlives the worker
+  const ConnectionSeries& series;  // both outlive the worker
+  ServerShared& shared;
 };
 
 // epoll_ctl. False for want of memory, or of watches that this user may have.

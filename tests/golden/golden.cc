@@ -64,7 +64,7 @@ ServerSnapshot server_snapshot() {
   s.tcp.retransmission_timeouts = 1;
   for (const std::uint64_t us : {80, 240, 31'000}) s.tcp.rtt.observe(us);
   for (const std::uint64_t us : {60, 190}) s.tcp.min_rtt.observe(us);
-  ConnectionReport bad{3, 0, 1500ms, {}};
+  ConnectionReport bad{3, 0, 90s, {}};
   bad.vitals.sent_bytes = bad.vitals.received_bytes = 1'158'400;
   bad.vitals.data_segments_sent = 800;
   bad.vitals.retransmitted_segments = 15;
@@ -80,7 +80,7 @@ ServerSnapshot server_snapshot() {
   door.statistics.handshakes[static_cast<std::size_t>(TlsOutcome::kOk)] = 5;
   door.statistics.handshake_time.observe(1'900);
   door.statistics.backend_connections = 5;
-  return {{echo, door}, {bad}, sizeof(TcpInfo)};
+  return {{echo, door}, {bad}, {bad}, sizeof(TcpInfo)};
 }
 
 class ServerFixture final : public Collector {

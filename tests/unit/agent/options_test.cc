@@ -48,7 +48,8 @@ TEST_CASE("without a flag everything has its default") {
   REQUIRE(o.server_addresses.size() == 1);
   CHECK(to_string(o.server_addresses[0]) == "127.0.0.1:10078");
   CHECK_FALSE(o.server_addresses_given);
-  CHECK(o.connection_series == 20);
+  CHECK(o.connection_series.slots == 20);
+  CHECK(o.connection_series.new_per_hour == 60);
   CHECK(o.collectors.connections.event_buffer_bytes == 8 << 20);
   CHECK(default_config(o.config_flags) == Config{});
   CHECK(o.config_file == "");
@@ -69,6 +70,7 @@ TEST_CASE("each flag sets what it names, with = or a space") {
                             "--web.max-requests=3",
                             "--server.listen-address=",
                             "--server.connection-series=0",
+                            "--server.connection-series-per-hour=7",
                             "--connections.cpu-budget=0.5",
                             "--connections.max-tracked=1000",
                             "--connections.max-groups=7",
@@ -92,7 +94,8 @@ TEST_CASE("each flag sets what it names, with = or a space") {
   CHECK(o.api_remote);
   CHECK(o.server_addresses.empty());
   CHECK(o.server_addresses_given);
-  CHECK(o.connection_series == 0);
+  CHECK(o.connection_series.slots == 0);
+  CHECK(o.connection_series.new_per_hour == 7);
   const ConnectionsConfig c = default_config(o.config_flags).connections;
   CHECK(c.cpu_budget == 0.5);
   CHECK(o.collectors.connections.event_buffer_bytes == 65536);
@@ -166,7 +169,8 @@ TEST_CASE("--help tells every flag and its default; --version the version") {
                            "--web.max-response-bytes",
                            "--web.api-remote",
                            "--server.listen-address",
-                           "--server.connection-series",
+                           "--server.connection-series N",
+                           "--server.connection-series-per-hour N",
                            "--connections.cpu-budget",
                            "--connections.max-tracked",
                            "--connections.max-groups",

@@ -25,7 +25,7 @@ ServerSnapshot sample_snapshot() {
   connection.vitals.rtt_us = 250;
   connection.vitals.data_segments_sent = 8;
   connection.vitals.retransmitted_segments = 2;
-  snapshot.connections.push_back(connection);
+  snapshot.series.push_back(connection);
   return snapshot;
 }
 
@@ -154,7 +154,7 @@ TEST_CASE("the server collector declares every metric it emits, each once") {
     CHECK(declared.insert(std::string(desc.name)).second);
   }
   ServerSnapshot snapshot = sample_snapshot();
-  snapshot.connections[0].vitals.min_rtt_us = 5;
+  snapshot.series[0].vitals.min_rtt_us = 5;
   ListenerGauges& gauges = snapshot.listeners[0].gauges;
   gauges.tls = TlsStoreStatistics{};
   gauges.connects = true;
