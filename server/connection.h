@@ -82,6 +82,7 @@ struct Connection {
   bool shakes_hands : 1 = false;  // has a place among the handshakes
   bool tls_writes : 1 = false;    // the handshake waits to write
   bool counted : 1 = false;       // by the peer limits
+  bool has_spare : 1 = false;     // a socket of its worker waits for its backend
   bool looked_at = false;         // by a drain, when so many bytes had moved
   bool drained : 1 = false;       // the server asked it to end
   bool handled : 1 = false;       // the handler knows it

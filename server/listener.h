@@ -30,6 +30,12 @@ struct ListenerSockets {
 Result<ListenerSockets> open_listener(const ListenerOptions& options, unsigned workers,
                                       std::vector<Fd> passed = {});
 
+// Descriptors that each client of such a listener takes before it is accepted: a relay's has a
+// backend.
+constexpr std::uint32_t descriptors_for(HandlerKind handler) {
+  return handler == HandlerKind::kRelay ? 2 : 1;
+}
+
 struct Admission {
   std::optional<RejectReason> refused;
   bool counted = false;  // by the peer limits: to be given back by leave()
@@ -45,6 +51,7 @@ class ServerListener {
   const ListenerOptions& options() const { return options_; }
   const Endpoint& endpoint() const { return endpoint_; }
   std::uint32_t limit() const { return limit_; }
+  std::uint32_t descriptors() const { return descriptors_for(options_.handler); }
 
   // Every connection begins with a PROXY header, which names the client.
   bool has_proxies() const { return proxies_.has_value(); }

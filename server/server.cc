@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "server/handlers.h"
+#include "server/socket_address.h"
 
 namespace tcpvitals {
 namespace {
@@ -31,12 +32,13 @@ struct Descriptors {
 };
 
 Descriptors share_descriptors(const ServerOptions& options) {
-  // An epoll and an eventfd, and a socket for each listener.
-  rlim_t kept = options.reserved_descriptors + options.workers * (2 + options.listeners.size());
+  // An epoll and an eventfd; and for each listener its socket, and a relay's for the next backend.
+  rlim_t kept = options.reserved_descriptors + 2 * options.workers;
   Descriptors share;
   for (const ListenerOptions& listener : options.listeners) {
+    const std::uint32_t each = descriptors_for(listener.handler);
+    kept += each * options.workers;
     if (!listener.essential) continue;
-    const std::uint32_t each = listener.handler == HandlerKind::kRelay ? 2 : 1;
     share.essential += listener.max_connections * each;
     if (listener.relay_table != nullptr) kept += listener.max_connections;  // the backend is here
   }
@@ -88,16 +90,23 @@ Result<void> Server::open(std::vector<PassedSocket> passed) {
       if (!store) return std::move(store.error()).in("listener " + options.name);
       tls = std::move(*store);
     }
-    auto opened = open_listener(options, options_.workers, take_by_name(passed, options.name));
+    std::vector<Fd> given = take_by_name(passed, options.name);
+    const bool shared = !given.empty() && given.size() < options_.workers;
+    auto opened = open_listener(options, options_.workers, std::move(given));
     if (!opened) return std::move(opened.error());
     // A listening socket has a TCP_INFO too: its length says what this kernel knows.
     if (const auto info = tcp_info_of(opened->sockets[0].get())) tcp_info_length_ = info->length;
-    const std::uint32_t limit =
-        options.max_connections != 0 ? options.max_connections : descriptors.others;
+    const std::uint32_t limit = options.max_connections != 0
+                                    ? options.max_connections
+                                    : descriptors.others / descriptors_for(options.handler);
     const auto& listener = listeners_.emplace_back(
         std::make_unique<ServerListener>(options, opened->endpoint, limit, std::move(tls)));
     for (auto& of_worker : ports) {
-      of_worker.push_back({*listener, {}, make_handler(listener->options())});
+      of_worker.push_back({*listener, {}, make_handler(listener->options()), shared});
+      if (options.handler != HandlerKind::kRelay) continue;
+      const Fd& spare = of_worker.back().spares.emplace_back(open_socket(options.backend));
+      if (spare.valid()) continue;
+      return errno_error("socket", errno).in("listener " + options.name + ": backend");
     }
     for (std::size_t i = 0; i < opened->sockets.size(); ++i) {
       sockets_.emplace_back(options.name, opened->sockets[i].get());

@@ -84,20 +84,25 @@ Result<void> bind_to_loopback(const Fd& fd, sa_family_t family) {
 
 }  // namespace
 
-Result<Fd> connect_socket(const Endpoint& to, const std::function<void(const Endpoint&)>& bound) {
+Fd open_socket(const Endpoint& to) {
+  const int family = to.address.is_v4() ? AF_INET : AF_INET6;
+  Fd fd(::socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+  if (fd.valid()) set_option(fd, IPPROTO_TCP, TCP_NODELAY, 1);
+  return fd;
+}
+
+Result<void> connect_socket(const Fd& fd, const Endpoint& to,
+                            const std::function<void(const Endpoint&)>& bound) {
   SocketAddress address(to);
-  Fd fd(::socket(address.get()->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
-  if (!fd.valid()) return errno_error("socket", errno);
-  set_option(fd, IPPROTO_TCP, TCP_NODELAY, 1);
   if (bound) {
     auto done = bind_to_loopback(fd, address.get()->sa_family);
-    if (!done) return std::move(done.error());
+    if (!done) return done;
     bound(local_endpoint(fd));
   }
   if (::connect(fd.get(), address.get(), address.length) != 0 && errno != EINPROGRESS) {
     return errno_error("connect", errno);
   }
-  return fd;
+  return {};
 }
 
 }  // namespace tcpvitals

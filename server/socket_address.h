@@ -34,8 +34,11 @@ int take_error(const Fd& fd);
 // Where our end of a connection is, or where a socket listens.
 Endpoint local_endpoint(const Fd& fd);
 
-// A nonblocking socket on its way to `to`. `bound`, if given, is told of our end, which is on
-// loopback then, before anything is sent.
-Result<Fd> connect_socket(const Endpoint& to, const std::function<void(const Endpoint&)>& bound);
+// A nonblocking socket for a connection to `to`. Invalid: errno says why.
+Fd open_socket(const Endpoint& to);
+// Sends it on its way. `bound`, if given, is told of our end, which is on loopback then, before
+// anything is sent.
+Result<void> connect_socket(const Fd& fd, const Endpoint& to,
+                            const std::function<void(const Endpoint&)>& bound);
 
 }  // namespace tcpvitals

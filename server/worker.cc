@@ -44,7 +44,7 @@ Result<std::unique_ptr<Worker>> Worker::create(WorkerOptions options, std::vecto
   bool watched = watch_fd(epoll, EPOLL_CTL_ADD, wake.get(), EPOLLIN, kMailboxTag);
   for (std::size_t i = 0; i < ports.size(); ++i) {
     for (const Fd& socket : ports[i].sockets) {
-      watched = watched && watch_fd(epoll, EPOLL_CTL_ADD, socket.get(), EPOLLIN, i);
+      watched = watched && watch_fd(epoll, EPOLL_CTL_ADD, socket.get(), kAcceptEvents, i);
     }
   }
   if (!watched) return errno_error("epoll_ctl", errno);
@@ -178,6 +178,8 @@ void Worker::read_mailbox() {
 void Worker::begin_drain() {
   draining_ = true;
   drain_began_ = now_;
+  // A connection may have woken this worker alone of all that share the socket.
+  for (std::size_t i = 0; i < ports_.size(); ++i) accept_from(i);
   close_ports();
   drain_quiet();
 }

@@ -48,15 +48,20 @@ namespace tcpvitals {
 class DescriptorPool {
  public:
   void fill(std::uint32_t descriptors) { left_ = descriptors; }
-  bool take() {
-    if (left_.fetch_sub(1, std::memory_order_relaxed) > 0) return true;
-    give();
+  // False: there are fewer, and none is taken.
+  bool take(std::uint32_t descriptors) {
+    std::uint32_t left = left_.load(std::memory_order_relaxed);
+    while (left >= descriptors) {
+      if (left_.compare_exchange_weak(left, left - descriptors, std::memory_order_relaxed)) {
+        return true;
+      }
+    }
     return false;
   }
-  void give() { left_.fetch_add(1, std::memory_order_relaxed); }
+  void give(std::uint32_t descriptors) { left_.fetch_add(descriptors, std::memory_order_relaxed); }
 
  private:
-  std::atomic<std::int64_t> left_{0};
+  std::atomic<std::uint32_t> left_{0};
 };
 
 // What all workers of a server share. Thread-safe.
@@ -78,6 +83,9 @@ struct WorkerOptions {
   ServerShared& shared;
 };
 
+// Of a listening socket: of the workers that share it one is woken for a connection.
+inline constexpr std::uint32_t kAcceptEvents = EPOLLIN | EPOLLEXCLUSIVE;
+
 // epoll_ctl. False for want of memory, or of watches that this user may have.
 bool watch_fd(const Fd& epoll, int operation, int fd, std::uint32_t events, std::uint64_t tag);
 
@@ -89,6 +97,11 @@ class Worker {
     ServerListener& listener;  // outlives the worker
     std::vector<Fd> sockets;   // one, but for those that another process left us
     std::unique_ptr<Handler> handler;
+    bool shared = false;  // other workers accept from the same sockets
+    // Of a relay: sockets for the backends of clients that have none yet, and one for the next
+    // client, so that nobody is accepted for whom there is no second descriptor.
+    std::vector<Fd> spares;
+    std::size_t owed = 0;   // clients that have none yet
     TimePoint resume_at{};  // when accepting goes on, if `paused`
     bool paused = false;
   };
@@ -141,7 +154,9 @@ class Worker {
   // worker_accept.cc
   void accept_from(std::size_t index);
   bool accept_one(std::size_t index, const Fd& socket);
-  bool watch_port(std::size_t index, std::uint32_t events);
+  bool has_spare(Port& port) const;
+  bool watch_port(std::size_t index);
+  void unwatch_port(std::size_t index);
   void count_rejected(std::size_t index, const Endpoint& client, RejectReason reason,
                       std::optional<Endpoint> via = {});
   void pause(Port& port, PauseReason reason);
@@ -149,6 +164,8 @@ class Worker {
   void close_ports();
   void open(std::size_t index, Fd fd, const Endpoint& peer, bool counted);
   Connection& add(std::size_t index, Fd fd, const Endpoint& peer, Phase first);
+  Result<Fd> take_socket(Connection& from, const Endpoint& to);
+  void drop_spare(Connection& c);
   Result<Connection*> connect(Connection& from, const Endpoint& to,
                               const std::function<void(const Endpoint&)>& bound);
 

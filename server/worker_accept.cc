@@ -38,11 +38,16 @@ bool is_of_one_connection(int error) {
 
 void Worker::accept_from(std::size_t index) {
   Port& port = ports_[index];
+  if (port.paused) return;
   for (const Fd& socket : port.sockets) {
     for (int i = 0; i < kAcceptsPerTurn && accept_one(index, socket); ++i) {
     }
     if (port.paused) return;
   }
+  // The kernel wakes the first that waits: behind the others now, so that all have their turn.
+  if (!port.shared) return;
+  unwatch_port(index);
+  if (!watch_port(index)) pause(port, PauseReason::kError);
 }
 
 // False: there is none, or the port pauses.
@@ -53,13 +58,17 @@ bool Worker::accept_one(std::size_t index, const Fd& socket) {
     return false;
   }
   DescriptorPool& descriptors = options_.shared.pool(port.listener.options());
-  if (!descriptors.take()) {
+  const std::uint32_t needed = port.listener.descriptors();
+  if (!descriptors.take(needed)) {
     port.listener.give_back();
     pause(port, PauseReason::kDescriptors);
     return false;
   }
   SocketAddress address;
-  Fd fd(::accept4(socket.get(), address.get(), &address.length, SOCK_NONBLOCK | SOCK_CLOEXEC));
+  Fd fd;
+  if (needed == 1 || has_spare(port)) {
+    fd = Fd(::accept4(socket.get(), address.get(), &address.length, SOCK_NONBLOCK | SOCK_CLOEXEC));
+  }
   const int error = errno;
   if (fd.valid()) {
     const Endpoint peer = address.endpoint();
@@ -72,7 +81,7 @@ bool Worker::accept_one(std::size_t index, const Fd& socket) {
     reset_on_close(fd);  // it costs neither a TIME_WAIT nor a wait for the peer
   }
   port.listener.give_back();
-  descriptors.give();
+  descriptors.give(needed);
   if (fd.valid() || is_of_one_connection(error)) return true;
   if (error != EAGAIN) pause(port, pause_reason_of(error));
   return false;
@@ -93,34 +102,43 @@ void Worker::count_rejected(std::size_t index, const Endpoint& client, RejectRea
 void Worker::pause(Port& port, PauseReason reason) {
   const auto index = static_cast<std::size_t>(&port - ports_.data());
   ++statistics_[index].pauses[static_cast<std::size_t>(reason)];
-  watch_port(index, 0);
+  unwatch_port(index);
   port.paused = true;
   port.resume_at = now_ + kAcceptPause;
 }
 
-bool Worker::watch_port(std::size_t index, std::uint32_t events) {
+// An exclusive watch cannot be changed, only be taken away and added.
+bool Worker::watch_port(std::size_t index) {
   bool watched = true;
   for (const Fd& socket : ports_[index].sockets) {
-    watched = watch_fd(epoll_, EPOLL_CTL_MOD, socket.get(), events, index) && watched;
+    watched = watched && watch_fd(epoll_, EPOLL_CTL_ADD, socket.get(), kAcceptEvents, index);
   }
   return watched;
+}
+
+void Worker::unwatch_port(std::size_t index) {
+  for (const Fd& socket : ports_[index].sockets) {
+    watch_fd(epoll_, EPOLL_CTL_DEL, socket.get(), 0, index);
+  }
 }
 
 void Worker::resume_ports() {
   for (std::size_t i = 0; i < ports_.size(); ++i) {
     Port& port = ports_[i];
     if (!port.paused || now_ < port.resume_at) continue;
-    port.paused = !watch_port(i, EPOLLIN);
-    if (port.paused) port.resume_at = now_ + kAcceptPause;
+    port.paused = !watch_port(i);
+    if (!port.paused) continue;
+    unwatch_port(i);
+    port.resume_at = now_ + kAcceptPause;
   }
 }
 
 // Told to epoll too: another process may go on with the same socket, and keep it open.
 void Worker::close_ports() {
-  for (Port& port : ports_) {
-    for (const Fd& socket : port.sockets) watch_fd(epoll_, EPOLL_CTL_DEL, socket.get(), 0, 0);
-    port.sockets.clear();
-    port.paused = false;
+  for (std::size_t i = 0; i < ports_.size(); ++i) {
+    unwatch_port(i);
+    ports_[i].sockets.clear();
+    ports_[i].paused = false;
   }
 }
 
@@ -133,6 +151,8 @@ void Worker::open(std::size_t index, Fd fd, const Endpoint& peer, bool counted) 
   Connection& c = add(index, std::move(fd), peer, first);
   c.id = options_.shared.next_connection_id.fetch_add(1, std::memory_order_relaxed);
   c.counted = counted;
+  c.has_spare = listener.descriptors() > 1;
+  if (c.has_spare) ++ports_[index].owed;
   if (first == Phase::kProxyHeader) {
     begin(c, first);
   } else {
@@ -153,14 +173,49 @@ Connection& Worker::add(std::size_t index, Fd fd, const Endpoint& peer, Phase fi
   return c;
 }
 
+// Whether a socket is there for the backend of the next client. If not, errno says why.
+bool Worker::has_spare(Port& port) const {
+  if (port.spares.size() > port.owed) return true;
+  Fd fd = open_socket(port.listener.options().backend);
+  if (!fd.valid()) return false;
+  port.spares.push_back(std::move(fd));
+  return true;
+}
+
+// The one that was kept for the client; for a handler of one's own a new one.
+Result<Fd> Worker::take_socket(Connection& from, const Endpoint& to) {
+  if (from.has_spare) {
+    from.has_spare = false;
+    Port& port = ports_[from.listener];
+    --port.owed;
+    Fd fd = std::move(port.spares.back());
+    port.spares.pop_back();
+    return fd;
+  }
+  DescriptorPool& descriptors = options_.shared.pool(options_of(from));
+  if (!descriptors.take(1)) return errno_error("socket", EMFILE);
+  Fd fd = open_socket(to);
+  if (fd.valid()) return fd;
+  const int error = errno;
+  descriptors.give(1);
+  return errno_error("socket", error);
+}
+
+// It goes without a backend.
+void Worker::drop_spare(Connection& c) {
+  Port& port = ports_[c.listener];
+  --port.owed;
+  port.spares.pop_back();
+  options_.shared.pool(port.listener.options()).give(1);
+}
+
 Result<Connection*> Worker::connect(Connection& from, const Endpoint& to,
                                     const std::function<void(const Endpoint&)>& bound) {
-  DescriptorPool& descriptors = options_.shared.pool(options_of(from));
-  if (!descriptors.take()) return errno_error("connect", EMFILE);
-  auto fd = connect_socket(to, bound);
-  if (!fd) {
-    descriptors.give();
-    return std::move(fd.error());
+  auto fd = take_socket(from, to);
+  if (!fd) return std::move(fd.error());
+  if (auto sent = connect_socket(*fd, to, bound); !sent) {
+    options_.shared.pool(options_of(from)).give(1);
+    return std::move(sent.error());
   }
   Connection& c = add(from.listener, std::move(*fd), to, Phase::kConnecting);
   c.outbound = true;

@@ -504,8 +504,9 @@ void Worker::release(Connection& c, CloseCause cause) {
   if (c.reset || c.output) reset_on_close(c.fd);
   wheel_.clear(c.slot);
   if (!c.outbound) port.listener.give_back();
+  if (c.has_spare) drop_spare(c);
   slab_.release(c);
-  options_.shared.pool(port.listener.options()).give();
+  options_.shared.pool(port.listener.options()).give(1);
   port.resume_at = now_;  // there is a place and a descriptor again
 }
 

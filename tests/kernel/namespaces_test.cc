@@ -628,8 +628,10 @@ TEST_CASE("our end of a connection to ourselves has a port where 127.0.0.1 has n
     std::vector<Fd> all;
     for (Fd fd = on_loopback(0); fd.valid(); fd = on_loopback(0)) all.push_back(std::move(fd));
     taken = static_cast<int>(all.size());
-    const auto ours = connect_socket(local_endpoint(server), [&](const Endpoint& e) { end = e; });
-    if (!ours) error = ours.error().message;
+    const Endpoint to = local_endpoint(server);
+    const Fd ours = open_socket(to);
+    const auto sent = connect_socket(ours, to, [&](const Endpoint& e) { end = e; });
+    if (!sent) error = sent.error().message;
   }).join();
   CHECK(taken == kPorts);
   CHECK(error == "");

@@ -7,6 +7,8 @@
 
 #include <algorithm>
 #include <cstring>
+#include <filesystem>
+#include <fstream>
 #include <functional>
 #include <set>
 #include <string>
@@ -314,6 +316,143 @@ TEST_CASE("without descriptors a listener waits without burning a core, and goes
   CHECK(pauses(starved, PauseReason::kDescriptors) > 0);
   CHECK(share < 0.2);
   for (Client& client : clients) CHECK(client.receive(1) == "x");
+}
+
+namespace {
+
+// A backend that accepts nobody: the kernel establishes its connections.
+struct SilentBackend {
+  SilentBackend() {
+    SocketAddress any(Endpoint{*parse_ip_address("127.0.0.1"), 0});
+    REQUIRE(::bind(fd.get(), any.get(), any.length) == 0);
+    REQUIRE(::listen(fd.get(), 100) == 0);
+  }
+  const Fd fd{::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)};
+};
+
+// Until its end only descriptors below `most` may be opened.
+struct DescriptorLimit {
+  explicit DescriptorLimit(rlim_t most) {
+    REQUIRE(::getrlimit(RLIMIT_NOFILE, &before) == 0);
+    const rlimit tight{most, before.rlim_max};
+    REQUIRE(::setrlimit(RLIMIT_NOFILE, &tight) == 0);
+  }
+  ~DescriptorLimit() { ::setrlimit(RLIMIT_NOFILE, &before); }
+  rlimit before{};
+};
+
+rlim_t lowest_free_descriptor() { return static_cast<rlim_t>(Fd(::dup(0)).get()); }
+
+}  // namespace
+
+TEST_CASE("a relay short of descriptors accepts no client whose backend would have none") {
+  const SilentBackend backend;
+  ServerOptions options{.workers = 1};
+  options.listeners[0].handler = HandlerKind::kRelay;
+  options.listeners[0].backend = local_endpoint(backend.fd);
+  auto server = start(std::move(options));
+  constexpr std::size_t kClients = 8;
+  std::vector<Client> clients(kClients);
+  {
+    const DescriptorLimit limit(lowest_free_descriptor() + 4);
+    for (Client& client : clients) client.connect(server->endpoint());
+    const auto starved = statistics_when(
+        *server, [](const auto& s) { return pauses(s, PauseReason::kDescriptors) > 1; });
+    CHECK(pauses(starved, PauseReason::kDescriptors) > 1);
+    CHECK(starved.accepted < kClients);
+    CHECK(starved.live() == starved.accepted);
+  }
+  const auto end =
+      statistics_when(*server, [](const auto& s) { return s.backend_connections == kClients; });
+  CHECK(end.backend_connections == kClients);
+  CHECK(end.live() == kClients);
+  for (Client& client : clients) CHECK_FALSE(client.answered_within(0));
+}
+
+TEST_CASE("a relay has as many clients as descriptors for both ends") {
+  const SilentBackend backend;
+  ServerOptions options{.workers = 1, .reserved_descriptors = 1'000'000};
+  options.listeners[0].handler = HandlerKind::kRelay;
+  options.listeners[0].backend = local_endpoint(backend.fd);
+  std::unique_ptr<Server> server;
+  std::size_t places = 0;
+  {
+    const rlim_t most = lowest_free_descriptor() + 10;
+    const DescriptorLimit limit(most);
+    server = start(std::move(options));
+    places = most / 2 / 2;  // half of a limit this small is kept
+  }
+  CHECK(snapshot(*server).listeners[0].gauges.limit == places);
+  std::vector<Client> clients;
+  for (std::size_t i = 0; i < places + 3; ++i) clients.push_back(Client::to(server->endpoint()));
+  const auto full = statistics_when(*server, [&](const auto& s) {
+    return s.backend_connections == places && pauses(s, PauseReason::kLimit) > 0;
+  });
+  CHECK(full.live() == places);
+  CHECK(full.backend_connections == places);
+  clients.front().reset();
+  const auto other = statistics_when(*server, [&](const auto& s) { return s.accepted > places; });
+  CHECK(other.backend_failures == 0);
+  CHECK(closed(other, CloseCause::kBackend) == 0);
+}
+
+namespace {
+
+// How often the server's threads went to sleep, all together.
+std::uint64_t sleeps_of_workers() {
+  std::uint64_t sum = 0;
+  for (const auto& task : std::filesystem::directory_iterator("/proc/self/task")) {
+    std::string name;
+    std::getline(std::ifstream(task.path() / "comm"), name);
+    if (!name.starts_with("server-")) continue;
+    std::ifstream status(task.path() / "status");
+    constexpr std::string_view kKey = "voluntary_ctxt_switches:";
+    for (std::string line; std::getline(status, line);) {
+      if (line.starts_with(kKey)) sum += std::stoull(line.substr(kKey.size()));
+    }
+  }
+  return sum;
+}
+
+// A listening socket as a service manager opens it.
+std::vector<PassedSocket> passed_socket(Endpoint& endpoint) {
+  SocketAddress any(Endpoint{*parse_ip_address("127.0.0.1"), 0});
+  Fd fd(::socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+  REQUIRE(::bind(fd.get(), any.get(), any.length) == 0);
+  REQUIRE(::listen(fd.get(), 100) == 0);
+  endpoint = local_endpoint(fd);
+  std::vector<PassedSocket> passed;
+  passed.push_back({"echo", std::move(fd)});
+  return passed;
+}
+
+}  // namespace
+
+TEST_CASE("of workers that share a socket one wakes for a connection, each in its turn") {
+  constexpr unsigned kWorkers = 12;
+  constexpr std::size_t kConnections = 120;
+  ListenerOptions listener{.name = "echo"};
+  auto passed = passed_socket(listener.endpoint);
+  auto server = Server::start(
+      {.listeners = {listener}, .workers = kWorkers, .sweep_interval = kNever}, std::move(passed));
+  REQUIRE(server.ok());
+  for (unsigned i = 0; i < kWorkers; ++i) {  // all of them wait
+    REQUIRE(Client::to(listener.endpoint).echoes("x"));
+  }
+  statistics_when_idle(**server);
+  const std::uint64_t before = sleeps_of_workers();
+  const TimePoint start = Clock::now();
+  std::vector<Client> clients;
+  for (std::size_t i = 0; i < kConnections; ++i) {
+    clients.push_back(Client::to(listener.endpoint));
+    REQUIRE(clients.back().echoes("x"));
+  }
+  // One for a connection and one for its data; and each of a worker's seconds.
+  const std::uint64_t sleeps = sleeps_of_workers() - before;
+  CHECK(double(sleeps) < 4 * kConnections + kWorkers * (2 + 2 * seconds_since(start)));
+  const auto& live = snapshot(**server).listeners[0].live_by_worker;
+  CHECK(live.size() == kWorkers);
+  CHECK(std::count(live.begin(), live.end(), 0) == 0);
 }
 
 TEST_CASE("listeners are told apart, of both families") {
