@@ -9,6 +9,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "base/clock.h"
@@ -34,6 +35,7 @@ struct ProxiedEnds {
   Endpoint client;
   Endpoint server;
   bool probe = false;  // of the proxy itself: a health check
+  std::string header;  // as it came, until a relay passes it on
 };
 
 enum class Phase : std::uint8_t {

@@ -56,8 +56,10 @@ class Stream {
   // Unique, over restarts too if the clock is not set back: ids count up from the time at which the
   // server started, in microseconds since 1970.
   std::uint64_t id() const;
-  Endpoint peer() const;            // the client, by the PROXY header if there was one
-  Endpoint local() const;           // what it connected to, likewise
+  Endpoint peer() const;   // the client, by the PROXY header if there was one
+  Endpoint local() const;  // what it connected to, likewise
+  // The PROXY header as it came, once, and only where the listener has send_proxy; else empty.
+  std::string take_proxy_header();
   std::string tls_subject() const;  // of the client's certificate; empty: none was shown
 
   // The handler's own.

@@ -196,7 +196,7 @@ Parsed parse2(std::span<const std::byte> bytes) {
     return Error{fmt::format("{} bytes, more than {}", size, kMaxProxyHeader)};
   }
   ProxyHeader header{.local = (byte_at(bytes, 12) & 0xf) == 0, .size = size};
-  // A LOCAL header's family and addresses are ignored, whatever they are.
+  // What follows a LOCAL header's length is skipped, whatever it is.
   const unsigned family = header.local ? 0x00 : byte_at(bytes, 13);
   const auto addresses = address_bytes(family);
   if (!addresses) return Error{fmt::format("family and transport {:#04x} are unknown", family)};
@@ -205,11 +205,11 @@ Parsed parse2(std::span<const std::byte> bytes) {
   }
   if (bytes.size() < size) return more_needed();
 
+  if (header.local) return std::optional(header);
+
   bytes = bytes.first(size);
-  const bool only_fields = byte_at(bytes, 13) == 0x00;
-  if (!header.local || only_fields) {
-    auto checked = check_fields(bytes, kFixed2 + *addresses);
-    if (!checked) return std::move(checked.error());
+  if (auto checked = check_fields(bytes, kFixed2 + *addresses); !checked) {
+    return std::move(checked.error());
   }
   if (family == 0x11) read_addresses(bytes, 4, header);
   if (family == 0x21) read_addresses(bytes, 16, header);
@@ -228,39 +228,40 @@ Parsed in_version(Parsed parsed, std::string_view version) {
 
 // --- writing ---
 
-std::size_t write1(bool v4, const Endpoint& source, const Endpoint& destination, std::byte* out) {
-  std::array<char, INET6_ADDRSTRLEN> texts[2];
-  const IpAddress* const addresses[2] = {&source.address, &destination.address};
-  for (std::size_t i = 0; i < 2; ++i) {
-    inet_ntop(v4 ? AF_INET : AF_INET6, addresses[i]->bytes.data() + (v4 ? 12 : 0), texts[i].data(),
-              INET6_ADDRSTRLEN);
-  }
-  char* const begin = reinterpret_cast<char*>(out);
-  const auto written =
-      fmt::format_to_n(begin, kMaxWrittenProxyHeader, "PROXY TCP{} {} {} {} {}\r\n", v4 ? 4 : 6,
-                       texts[0].data(), texts[1].data(), source.port, destination.port);
-  return written.size;
+// Of the family in which it is written.
+std::string text_of(const IpAddress& address, bool v4) {
+  std::array<char, INET6_ADDRSTRLEN> text{};
+  inet_ntop(v4 ? AF_INET : AF_INET6, address.bytes.data() + (v4 ? 12 : 0), text.data(),
+            text.size());
+  return text.data();
 }
 
-std::size_t write2(bool v4, const Endpoint& source, const Endpoint& destination, std::byte* out) {
-  const std::byte* const begin = out;
-  const auto put = [&](const void* bytes, std::size_t size) {
-    std::memcpy(out, bytes, size);
-    out += size;
-  };
-  const auto put_u16 = [&](std::size_t value) {
-    const std::uint16_t big_endian = htons(static_cast<std::uint16_t>(value));
-    put(&big_endian, sizeof big_endian);
-  };
-  put(kSignature2.data(), kSignature2.size());
-  put_u16(v4 ? 0x2111 : 0x2121);
-  put_u16(v4 ? kAddresses4 : kAddresses6);
-  for (const Endpoint* end : {&source, &destination}) {
-    put(end->address.bytes.data() + (v4 ? 12 : 0), v4 ? 4 : 16);
+std::string write1(bool v4, const Endpoint& source, const Endpoint& destination) {
+  return fmt::format("{}TCP{} {} {} {} {}\r\n", kSignature1, v4 ? 4 : 6,
+                     text_of(source.address, v4), text_of(destination.address, v4), source.port,
+                     destination.port);
+}
+
+std::string begin2(unsigned char family_and_transport, std::size_t rest) {
+  std::string header(kSignature2);
+  for (const std::size_t byte :
+       {std::size_t{0x21}, std::size_t{family_and_transport}, rest >> 8, rest & 0xff}) {
+    header += static_cast<char>(byte);
   }
-  put_u16(source.port);
-  put_u16(destination.port);
-  return static_cast<std::size_t>(out - begin);
+  return header;
+}
+
+std::string write2(bool v4, const Endpoint& source, const Endpoint& destination) {
+  std::string header = begin2(v4 ? 0x11 : 0x21, v4 ? kAddresses4 : kAddresses6);
+  for (const Endpoint* end : {&source, &destination}) {
+    header.append(reinterpret_cast<const char*>(end->address.bytes.data()) + (v4 ? 12 : 0),
+                  v4 ? 4 : 16);
+  }
+  for (const Endpoint* end : {&source, &destination}) {
+    header += static_cast<char>(end->port >> 8);
+    header += static_cast<char>(end->port & 0xff);
+  }
+  return header;
 }
 
 }  // namespace
@@ -272,12 +273,21 @@ Parsed parse_proxy_header(std::span<const std::byte> bytes) {
   return Error{"no PROXY header of version 1 or 2"};
 }
 
-std::size_t write_proxy_header(ProxyVersion version, const Endpoint& source,
-                               const Endpoint& destination,
-                               std::span<std::byte, kMaxWrittenProxyHeader> out) {
+std::string write_proxy_header(ProxyVersion version, const Endpoint& source,
+                               const Endpoint& destination) {
   const bool v4 = source.address.is_v4() && destination.address.is_v4();
-  const auto write = version == ProxyVersion::kV1 ? write1 : write2;
-  return write(v4, source, destination, out.data());
+  return version == ProxyVersion::kV1 ? write1(v4, source, destination)
+                                      : write2(v4, source, destination);
+}
+
+std::string forward_proxy_header(ProxyVersion version, std::string_view came) {
+  const auto came_in = came.starts_with(kSignature1) ? ProxyVersion::kV1 : ProxyVersion::kV2;
+  if (version == came_in) return std::string(came);
+  const auto header = parse_proxy_header(std::as_bytes(std::span(came)));
+  if (header && *header && (*header)->has_addresses) {
+    return write_proxy_header(version, (*header)->source, (*header)->destination);
+  }
+  return version == ProxyVersion::kV1 ? fmt::format("{}UNKNOWN\r\n", kSignature1) : begin2(0, 0);
 }
 
 }  // namespace tcpvitals

@@ -10,6 +10,8 @@
 #include <cstdint>
 #include <optional>
 #include <span>
+#include <string>
+#include <string_view>
 
 #include "base/ip.h"
 #include "base/result.h"
@@ -19,7 +21,8 @@ namespace tcpvitals {
 enum class ProxyVersion : std::uint8_t { kV1 = 1, kV2 = 2 };
 
 struct ProxyHeader {
-  // The proxy connects for itself, to check the server's health.
+  // The proxy connects for itself, to check the server's health. What the header has besides is
+  // skipped.
   bool local = false;
   // The addresses are given. If not, the proxy does not know its client, or the client is not one
   // of TCP: the connection's own addresses hold, as for `local`.
@@ -39,13 +42,15 @@ inline constexpr std::size_t kMaxProxyHeader = 4096;
 // that do not fit their length, a CRC32c that is there and does not match.
 Result<std::optional<ProxyHeader>> parse_proxy_header(std::span<const std::byte> bytes);
 
-// The longest that write_proxy_header writes.
-inline constexpr std::size_t kMaxWrittenProxyHeader = 107;
+// The header that says `source` connected to `destination`. Should only one of them be IPv4, both
+// are written as IPv6.
+std::string write_proxy_header(ProxyVersion version, const Endpoint& source,
+                               const Endpoint& destination);
 
-// Writes the header that says `source` connected to `destination`; its size. Should only one of
-// them be IPv4, both are written as IPv6.
-std::size_t write_proxy_header(ProxyVersion version, const Endpoint& source,
-                               const Endpoint& destination,
-                               std::span<std::byte, kMaxWrittenProxyHeader> out);
+// The header that a proxy behind another proxy sends, of what `came`, a whole header. In the same
+// version it goes on as it came, its fields included. In the other it says the same client; where
+// it names none (LOCAL, UNKNOWN, a family that is not TCP), none: UNKNOWN, in version 2 without a
+// family.
+std::string forward_proxy_header(ProxyVersion version, std::string_view came);
 
 }  // namespace tcpvitals

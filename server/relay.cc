@@ -1,7 +1,7 @@
 #include "server/relay.h"
 
-#include <array>
 #include <optional>
+#include <string>
 #include <utility>
 
 #include "server/proxy_protocol.h"
@@ -52,10 +52,11 @@ void Relay::on_open(Stream stream) {
 // False: it waits, and the client with it.
 bool Relay::greet(Stream backend, const Pair& pair) const {
   if (!options_.send_proxy) return true;
-  std::array<std::byte, kMaxWrittenProxyHeader> header;
-  const std::size_t size =
-      write_proxy_header(*options_.send_proxy, pair.client->peer(), pair.client->local(), header);
-  return backend.write({reinterpret_cast<const char*>(header.data()), size});
+  const ProxyVersion version = *options_.send_proxy;
+  Stream client = *pair.client;
+  const std::string came = client.take_proxy_header();
+  return backend.write(came.empty() ? write_proxy_header(version, client.peer(), client.local())
+                                    : forward_proxy_header(version, came));
 }
 
 void Relay::on_data(Stream stream, std::string_view bytes) {

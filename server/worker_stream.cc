@@ -102,6 +102,7 @@ void Worker::take_proxied(Connection& c, const ProxyHeader& header) {
   c.proxied = std::make_unique<ProxiedEnds>(
       header.has_addresses ? ProxiedEnds{header.source, header.destination, probe}
                            : ProxiedEnds{c.peer, local_endpoint(c.fd), probe});
+  if (options_of(c).send_proxy) c.proxied->header.assign(read_buffer_.get(), header.size);
   if (!probe) {
     const Admission admission =
         ports_[c.listener].listener.admit_client(c.proxied->client.address, now_);
@@ -599,6 +600,10 @@ std::uint64_t Stream::id() const { return connection_->id; }
 Endpoint Stream::peer() const { return connection_->client(); }
 
 Endpoint Stream::local() const { return worker_->server_end(*connection_); }
+
+std::string Stream::take_proxy_header() {
+  return connection_->proxied ? std::exchange(connection_->proxied->header, {}) : std::string();
+}
 
 std::string Stream::tls_subject() const {
   return connection_->tls ? connection_->tls->peer_subject() : std::string();

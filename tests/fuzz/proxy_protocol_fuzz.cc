@@ -1,8 +1,9 @@
 // Any bytes, read as the beginning of a proxied connection: a verdict is final, a whole header
 // stays within its bounds whatever follows it, and what it says is written and read back the same.
 #include <algorithm>
-#include <array>
 #include <cstdlib>
+#include <string>
+#include <string_view>
 #include <vector>
 
 #include "server/proxy_protocol.h"
@@ -22,10 +23,20 @@ bool same(const ProxyHeader& a, const ProxyHeader& b) {
 
 void check_round_trip(const ProxyHeader& header) {
   for (const auto version : {ProxyVersion::kV1, ProxyVersion::kV2}) {
-    std::array<std::byte, kMaxWrittenProxyHeader> out{};
-    const std::size_t size = write_proxy_header(version, header.source, header.destination, out);
-    const auto again = parse_proxy_header(std::span(out).first(size));
-    require(again.ok() && again->has_value() && (*again)->size == size && same(**again, header));
+    const std::string written = write_proxy_header(version, header.source, header.destination);
+    const auto again = parse_proxy_header(std::as_bytes(std::span(written)));
+    require(again.ok() && again->has_value() && (*again)->size == written.size() &&
+            same(**again, header));
+  }
+}
+
+// A header that goes on names the same client, or none where none was named.
+void check_forwarded(const ProxyHeader& header, std::string_view came) {
+  for (const auto version : {ProxyVersion::kV1, ProxyVersion::kV2}) {
+    const std::string written = forward_proxy_header(version, came);
+    const auto again = parse_proxy_header(std::as_bytes(std::span(written)));
+    require(again.ok() && again->has_value() && (*again)->size == written.size() &&
+            (*again)->source == header.source && (*again)->destination == header.destination);
   }
 }
 
@@ -50,6 +61,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     const auto short_of_one = parse_proxy_header(bytes.first(header.size - 1));
     require(short_of_one.ok() && !short_of_one->has_value());
     if (header.has_addresses) check_round_trip(header);
+    check_forwarded(header, {reinterpret_cast<const char*>(data), header.size});
   }
   return 0;
 }

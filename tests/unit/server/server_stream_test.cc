@@ -374,6 +374,29 @@ TEST_CASE("a relay tells its backend who the client is") {
   }
 }
 
+TEST_CASE("a relay behind a proxy passes the PROXY header on to its backend") {
+  const std::string_view kLocal("\r\n\r\n\0\r\nQUIT\n\x20\0\0\3xyz", 19);
+  const std::string_view kUnknown = "PROXY UNKNOWN\r\n";
+  auto backend = start_one({.name = "echo"});  // the header comes back
+  struct Row {
+    ProxyVersion version;
+    std::string_view came;
+    std::string_view goes_on;
+  };
+  for (const Row& row :
+       {Row{ProxyVersion::kV2, kLocal, kLocal}, Row{ProxyVersion::kV1, kLocal, kUnknown},
+        Row{ProxyVersion::kV1, kUnknown, kUnknown}}) {
+    ListenerOptions listener{.name = "relay", .handler = HandlerKind::kRelay};
+    listener.backend = backend->endpoint();
+    listener.send_proxy = row.version;
+    listener.proxy_from = prefixes({"127.0.0.0/8"});
+    auto relay = start_one(listener);
+    Client proxy = Client::to(relay->endpoint());
+    CHECK(proxy.send(std::string(row.came) + "data"));
+    CHECK(proxy.receive(row.goes_on.size() + 4) == std::string(row.goes_on) + "data");
+  }
+}
+
 TEST_CASE("a PROXY header names the client, in one piece or byte by byte") {
   Audited audited;
   ListenerOptions listener{.name = "proxied"};
