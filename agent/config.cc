@@ -18,6 +18,7 @@
 #include "base/fd.h"
 #include "collectors/attribution/peer_groups.h"
 #include "collectors/sock_diag/exclude.h"
+#include "server/socket_address.h"
 
 namespace tcpvitals {
 namespace {
@@ -265,9 +266,9 @@ Result<Config> read_config(const std::string& path, const ConfigFlags& flags) {
   if (!text) return std::move(text.error());
   auto config = parse_config(*text, path, flags);
   if (!config) return config;
-  if (auto loaded = check_certificates(config->server); !loaded) {
-    return Error{path + ":" + loaded.error().message};
-  }
+  auto checked = check_relays(config->server, is_own_address);
+  if (checked) checked = check_certificates(config->server);
+  if (!checked) return Error{path + ":" + checked.error().message};
   return config;
 }
 

@@ -374,6 +374,7 @@ Result<void> read_listeners(const ConfigField& field, ServerConfig& out) {
                                            owner->second.first, owner->second.second));
         }
         note_tls(value, listener.tls, out);
+        out.backend_places.push_back(value_of(value, "backend").error("").message);
         out.listeners.push_back(std::move(listener));
         return {};
       });
@@ -443,6 +444,18 @@ Result<void> read_server(const ConfigField& field, ServerConfig& out) {
   if (auto read = read_keys(field, kServerKeys, out); !read) return read;
   write_source(field.node, out.source);
   return {};
+}
+
+Result<void> check_relays(const ServerConfig& config,
+                          const std::function<bool(const IpAddress&)>& is_own) {
+  const auto circle = find_relay_circle(config.listeners, is_own);
+  if (circle.empty()) return {};
+  std::string others;
+  for (std::size_t i = 1; i < circle.size(); ++i) {
+    others += (i == 1 ? " through " : ", ") + config.listeners[circle[i]].name;
+  }
+  return Error{config.backend_places[circle.front()] + "leads back to this listener" + others +
+               ": expected the address of another server"};
 }
 
 Result<void> check_certificates(const ServerConfig& config) {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <chrono>
+#include <functional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -39,6 +40,7 @@ struct ServerConfig {
   AuditOptions audit;    // without a path: no audit log
   DrainOptions drain;
   std::vector<TlsSource> tls;
+  std::vector<std::string> backend_places;  // of each listener, likewise
   std::string source;  // this part of the file, without its comments and layout
 
   // Whether they came from the same text.
@@ -50,6 +52,10 @@ Result<void> read_server(const ConfigField& field, ServerConfig& out);
 
 // Loads the files of each listener's TLS. The error is of the form of those of read_server().
 Result<void> check_certificates(const ServerConfig& config);
+
+// Fails if relays lead to each other in a circle. `is_own`: whether an address is this host's.
+Result<void> check_relays(const ServerConfig& config,
+                          const std::function<bool(const IpAddress&)>& is_own);
 
 // Listeners of that name are not in the file: `web`, `web-2`, ... serve the metrics.
 bool is_web_name(std::string_view name);

@@ -2,7 +2,10 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <set>
+
+#include "server/socket_address.h"
 
 namespace tcpvitals {
 namespace {
@@ -34,7 +37,42 @@ Result<void> validate(const ListenerOptions& listener) {
   return {};
 }
 
+// The listener that a connection to `to` reaches: one on the address itself goes before one on all
+// addresses, of which [::] is IPv4's too.
+std::optional<std::size_t> reached_by(const Endpoint& to,
+                                      const std::vector<ListenerOptions>& listeners,
+                                      const std::function<bool(const IpAddress&)>& is_own) {
+  const auto takes = [&](const ListenerOptions& listener) {
+    const Endpoint& at = listener.endpoint;
+    return at.port == to.port && at.address.is_any() &&
+           (to.address.is_v4() || !at.address.is_v4()) && is_own(to.address);
+  };
+  auto found = std::find_if(listeners.begin(), listeners.end(),
+                            [&](const ListenerOptions& l) { return l.endpoint == to; });
+  if (found == listeners.end()) found = std::find_if(listeners.begin(), listeners.end(), takes);
+  if (found == listeners.end()) return std::nullopt;
+  return static_cast<std::size_t>(found - listeners.begin());
+}
+
 }  // namespace
+
+std::vector<std::size_t> find_relay_circle(const std::vector<ListenerOptions>& listeners,
+                                           const std::function<bool(const IpAddress&)>& is_own) {
+  std::vector<std::optional<std::size_t>> next;
+  for (const ListenerOptions& listener : listeners) {
+    const bool relays = listener.handler == HandlerKind::kRelay;
+    next.push_back(relays ? reached_by(listener.backend, listeners, is_own) : std::nullopt);
+  }
+  for (std::size_t first = 0; first < listeners.size(); ++first) {
+    std::vector<std::size_t> path;
+    for (std::optional<std::size_t> at = first; at && path.size() < listeners.size();
+         at = next[*at]) {
+      path.push_back(*at);
+      if (next[*at] == first) return path;
+    }
+  }
+  return {};
+}
 
 Result<void> validate(const ServerOptions& options) {
   if (options.listeners.size() > kMaxListeners) {
@@ -53,6 +91,10 @@ Result<void> validate(const ServerOptions& options) {
     if (!names.insert(listener.name).second) {
       return Error{fmt::format("listener {}: a second one of that name", listener.name)};
     }
+  }
+  if (const auto circle = find_relay_circle(options.listeners, is_own_address); !circle.empty()) {
+    return Error{fmt::format("listener {}: its backend leads back to it",
+                             options.listeners[circle.front()].name)};
   }
   return {};
 }

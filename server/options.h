@@ -146,6 +146,12 @@ struct ServerOptions {
   AuditLog* audit = nullptr;  // outlives the server; null: none
 };
 
+// Relays that lead to each other in a circle: each connection would bring another until no
+// descriptor is left. Their indices, from one relay to the next; empty: there is no such circle.
+// `is_own`: whether an address is one of this host.
+std::vector<std::size_t> find_relay_circle(const std::vector<ListenerOptions>& listeners,
+                                           const std::function<bool(const IpAddress&)>& is_own);
+
 // What cannot be right, by the listener's name.
 Result<void> validate(const ServerOptions& options);
 

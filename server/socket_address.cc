@@ -1,5 +1,6 @@
 #include "server/socket_address.h"
 
+#include <ifaddrs.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 
@@ -48,6 +49,25 @@ int take_error(const Fd& fd) {
   int error = 0;
   socklen_t length = sizeof error;
   return ::getsockopt(fd.get(), SOL_SOCKET, SO_ERROR, &error, &length) == 0 ? error : errno;
+}
+
+bool is_own_address(const IpAddress& address) {
+  static const IpPrefix kLoopback = *parse_ip_prefix("127.0.0.0/8");
+  if (kLoopback.contains(address)) return true;
+  ifaddrs* interfaces = nullptr;
+  if (::getifaddrs(&interfaces) != 0) return address == *parse_ip_address("::1");
+  bool found = false;
+  for (const ifaddrs* i = interfaces; i != nullptr && !found; i = i->ifa_next) {
+    if (i->ifa_addr == nullptr) continue;
+    SocketAddress own;
+    const sa_family_t family = i->ifa_addr->sa_family;
+    if (family != AF_INET && family != AF_INET6) continue;
+    std::memcpy(own.get(), i->ifa_addr,
+                family == AF_INET ? sizeof(sockaddr_in) : sizeof(sockaddr_in6));
+    found = own.endpoint().address == address;
+  }
+  ::freeifaddrs(interfaces);
+  return found;
 }
 
 Endpoint local_endpoint(const Fd& fd) {

@@ -31,6 +31,9 @@ void reset_on_close(const Fd& fd);
 // The error that waits at the socket, which this takes away; 0: none.
 int take_error(const Fd& fd);
 
+// Whether an address is this host's: loopback, or one of an interface.
+bool is_own_address(const IpAddress& address);
+
 // Where our end of a connection is, or where a socket listens.
 Endpoint local_endpoint(const Fd& fd);
 

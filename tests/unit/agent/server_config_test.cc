@@ -177,6 +177,56 @@ TEST_CASE("lists and maps have an end") {
         "t.yml:1:47: server.listeners.a.deny: a list: expected at most 10000 prefixes");
 }
 
+TEST_CASE("relays that lead back to themselves are refused, with place and way out") {
+  const auto is_own = [](const IpAddress& address) {
+    return to_string(address).starts_with("127.") || to_string(address) == "192.0.2.9";
+  };
+  using Relay = std::pair<const char*, const char*>;
+  const auto told = [&](std::initializer_list<Relay> relays) {
+    std::string text = "server:\n  listeners:\n";
+    char name = 'a';
+    for (const Relay& relay : relays) {
+      text += std::string("    ") + name++ + ": {address: '" + relay.first + "'";
+      if (*relay.second != '\0') {
+        text += std::string(", handler: relay, backend: '") + relay.second + "'";
+      }
+      text += "}\n";
+    }
+    const auto checked = check_relays(good(text), is_own);
+    return checked ? "ok" : checked.error().message;
+  };
+  const std::string end = ": expected the address of another server";
+  CHECK(told({{"127.0.0.1:7", "127.0.0.1:7"}}) ==
+        "3:58: server.listeners.a.backend: \"127.0.0.1:7\": leads back to this listener" + end);
+  CHECK(told({{":7", "127.0.0.2:7"}}) ==
+        "3:49: server.listeners.a.backend: \"127.0.0.2:7\": leads back to this listener" + end);
+  CHECK(told({{"0.0.0.0:7", "192.0.2.9:7"}}) ==
+        "3:56: server.listeners.a.backend: \"192.0.2.9:7\": leads back to this listener" + end);
+  CHECK(told({{"127.0.0.1:6", "127.0.0.1:7"}, {":7", "127.0.0.1:8"}, {"[::]:8", "192.0.2.9:7"}}) ==
+        "4:49: server.listeners.b.backend: \"127.0.0.1:8\": leads back to this listener through c" +
+            end);
+
+  CHECK(told({{":7", "192.0.2.1:7"}}) == "ok");                       // another host
+  CHECK(told({{":7", "127.0.0.1:8"}}) == "ok");                       // another port
+  CHECK(told({{"0.0.0.0:7", "[::1]:7"}}) == "ok");                    // of the other family
+  CHECK(told({{"127.0.0.1:7", "127.0.0.2:7"}}) == "ok");              // another address
+  CHECK(told({{":7", "127.0.0.1:8"}, {"127.0.0.1:8", ""}}) == "ok");  // an echo
+  CHECK(told({{":7", "127.0.0.1:7"}, {"127.0.0.1:7", ""}}) == "ok");  // one on the address itself
+}
+
+TEST_CASE("a file with a relay to itself is refused when it is read") {
+  const Directory directory;
+  const std::string path = directory.path("t.yml");
+  directory.write(
+      "t.yml", "server: {listeners: {a: {address: ':7', handler: relay, backend: '127.0.0.1:7'}}}");
+  const auto config = read_config(path);
+  REQUIRE_FALSE(config.ok());
+  CHECK(config.error().message ==
+        path +
+            ":1:66: server.listeners.a.backend: \"127.0.0.1:7\": leads back to this listener: "
+            "expected the address of another server");
+}
+
 TEST_CASE("a file of TLS that cannot be used is told with its place, key, path and reason") {
   const Directory directory;
   const Identity one = make_identity({});

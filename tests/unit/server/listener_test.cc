@@ -127,3 +127,14 @@ TEST_CASE("a passed socket gets the listener's options, those that are off too")
   CHECK(option_of(after->sockets[0], SOL_SOCKET, SO_KEEPALIVE) == 0);
   CHECK(option_of(after->sockets[0], IPPROTO_TCP, TCP_USER_TIMEOUT) == 0);
 }
+
+TEST_CASE("a server refuses relays that lead back to themselves") {
+  ListenerOptions relay{.name = "relay", .handler = HandlerKind::kRelay};
+  relay.endpoint = {*parse_ip_address("0.0.0.0"), 7};
+  relay.backend = {*parse_ip_address("127.0.0.1"), 7};
+  const auto refused = validate({.listeners = {relay}});
+  REQUIRE_FALSE(refused.ok());
+  CHECK(refused.error().message == "listener relay: its backend leads back to it");
+  relay.backend.port = 8;
+  CHECK(validate({.listeners = {relay}}).ok());
+}
