@@ -106,14 +106,13 @@ Result<void> bind_to_loopback(const Fd& fd, sa_family_t family) {
 
 Fd open_socket(const Endpoint& to) {
   const int family = to.address.is_v4() ? AF_INET : AF_INET6;
-  Fd fd(::socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
-  if (fd.valid()) set_option(fd, IPPROTO_TCP, TCP_NODELAY, 1);
-  return fd;
+  return Fd(::socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
 }
 
 Result<void> connect_socket(const Fd& fd, const Endpoint& to,
                             const std::function<void(const Endpoint&)>& bound) {
   SocketAddress address(to);
+  set_option(fd, IPPROTO_TCP, TCP_NODELAY, 1);
   if (bound) {
     auto done = bind_to_loopback(fd, address.get()->sa_family);
     if (!done) return done;
