@@ -49,7 +49,7 @@ class Reloader {
   const ConfigFlags flags_;
   const std::vector<Prepare> parts_;
   std::mutex reloading_;
-  LogLimit line_{LogLevel::kInfo, "configuration reloaded", 100, std::chrono::minutes(1)};
+  LogLimit line_{LogLevel::kInfo, "configuration reloaded", 1000, std::chrono::minutes(1)};
   mutable std::mutex mutex_;  // guards status_, never held for long
   Status status_;
 };
