@@ -1,11 +1,21 @@
 #include "base/log.h"
 
-#include <spdlog/sinks/stdout_sinks.h>
-#include <spdlog/spdlog.h>
+#include <poll.h>
+#include <pthread.h>
+#include <spdlog/async.h>
+#include <spdlog/sinks/base_sink.h>
+#include <sys/uio.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
+#include <cerrno>
 #include <memory>
+#include <mutex>
 #include <nlohmann/json.hpp>
+#include <thread>
+
+#include "base/thread.h"
 
 namespace tcpvitals {
 namespace {
@@ -24,15 +34,68 @@ void set_pattern(spdlog::logger& target) {
                      spdlog::pattern_time_type::utc);
 }
 
-spdlog::logger& logger() {
-  static const std::shared_ptr<spdlog::logger> instance = [] {
-    auto created = std::make_shared<spdlog::logger>(
-        "tcpvitals", std::make_shared<spdlog::sinks::stderr_sink_mt>());
-    created->flush_on(spdlog::level::trace);
-    set_pattern(*created);
-    return created;
-  }();
-  return *instance;
+// Not by way of stdio: its lock on stderr would be held for as long as a write takes.
+bool write_to_stderr(std::string_view text) {
+  while (!text.empty()) {
+    const iovec part{const_cast<char*>(text.data()), text.size()};
+    const ssize_t n = ::writev(STDERR_FILENO, &part, 1);
+    if (n > 0) {
+      text.remove_prefix(static_cast<std::size_t>(n));
+    } else if (n < 0 && errno == EAGAIN) {  // another process made it nonblocking
+      pollfd room{STDERR_FILENO, POLLOUT, 0};
+      ::poll(&room, 1, -1);
+    } else if (n == 0 || errno != EINTR) {
+      return false;
+    }
+  }
+  return true;
+}
+
+class StderrSink final : public spdlog::sinks::base_sink<std::mutex> {
+ public:
+  std::uint64_t finished() const { return finished_; }  // written or failed
+  std::uint64_t failed() const { return failed_; }
+
+ protected:
+  void sink_it_(const spdlog::details::log_msg& message) override {
+    spdlog::memory_buf_t line;
+    formatter_->format(message, line);
+    if (!write_to_stderr({line.data(), line.size()})) ++failed_;
+    ++finished_;
+  }
+  void flush_() override {}
+
+ private:
+  std::atomic<std::uint64_t> failed_ = 0;
+  std::atomic<std::uint64_t> finished_ = 0;
+};
+
+struct Log {
+  Log() {
+    const NoSignals in_its_thread;
+    writer = std::make_shared<spdlog::details::thread_pool>(
+        kLogQueue, 1, [] { ::pthread_setname_np(::pthread_self(), "log"); });
+    logger = std::make_shared<spdlog::async_logger>("tcpvitals", sink, writer,
+                                                    spdlog::async_overflow_policy::overrun_oldest);
+    set_pattern(*logger);
+  }
+
+  std::atomic<std::uint64_t> lines = 0;  // that were given to it
+  std::shared_ptr<StderrSink> sink = std::make_shared<StderrSink>();
+  std::shared_ptr<spdlog::details::thread_pool> writer;
+  std::shared_ptr<spdlog::async_logger> logger;
+};
+
+// Null before the first line.
+std::atomic<Log*>& existing_log() {
+  static std::atomic<Log*> log = nullptr;
+  return log;
+}
+
+// Never destroyed: that would wait for its thread, which may wait for stderr.
+Log& process_log() {
+  static Log& made = *(existing_log() = new Log);
+  return made;
 }
 
 std::string json_string(std::string_view text) {
@@ -48,7 +111,8 @@ std::string logfmt_value(std::string_view text) {
 
 void write(spdlog::level::level_enum level, std::string_view message,
            std::initializer_list<LogField> fields) {
-  if (!logger().should_log(level)) return;
+  Log& log = process_log();
+  if (!log.logger->should_log(level)) return;
   std::string line;
   if (log_format() == LogFormat::kJson) {
     line = "\"msg\":" + json_string(message);
@@ -57,7 +121,8 @@ void write(spdlog::level::level_enum level, std::string_view message,
     line = "msg=" + logfmt_value(message);
     for (const LogField& f : fields) line.append(" ").append(f.key) += "=" + logfmt_value(f.value);
   }
-  logger().log(level, line);
+  ++log.lines;
+  log.logger->log(level, line);
 }
 
 }  // namespace
@@ -79,9 +144,26 @@ Result<LogFormat> parse_log_format(std::string_view text) {
 void configure_log(LogLevel level, LogFormat format) {
   constexpr spdlog::level::level_enum kLevels[] = {spdlog::level::debug, spdlog::level::info,
                                                    spdlog::level::warn, spdlog::level::err};
-  logger().set_level(kLevels[static_cast<int>(level)]);
   log_format() = format;
-  set_pattern(logger());
+  spdlog::logger& logger = *process_log().logger;
+  logger.set_level(kLevels[static_cast<int>(level)]);
+  set_pattern(logger);
+}
+
+bool flush_log(TimePoint deadline) {
+  Log* const log = existing_log();
+  if (log == nullptr) return true;
+  const std::uint64_t lines = log->lines;
+  while (log->sink->finished() + log->writer->overrun_counter() < lines) {
+    if (Clock::now() >= deadline) return false;
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+  return true;
+}
+
+std::uint64_t log_lines_lost() {
+  Log* const log = existing_log();
+  return log == nullptr ? 0 : log->sink->failed() + log->writer->overrun_counter();
 }
 
 void log_debug(std::string_view message, std::initializer_list<LogField> fields) {

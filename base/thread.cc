@@ -1,30 +1,18 @@
 #include "base/thread.h"
 
 #include <pthread.h>
-#include <signal.h>
 
 #include <utility>
 
 namespace tcpvitals {
-namespace {
 
-// While it lives no signal comes to this thread; a thread begins with the mask of its parent.
-class NoSignals {
- public:
-  NoSignals() {
-    sigset_t all;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before_);
-  }
-  ~NoSignals() { pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
-  NoSignals(const NoSignals&) = delete;
-  NoSignals& operator=(const NoSignals&) = delete;
+NoSignals::NoSignals() {
+  sigset_t all;
+  ::sigfillset(&all);
+  ::pthread_sigmask(SIG_SETMASK, &all, &before_);
+}
 
- private:
-  sigset_t before_{};
-};
-
-}  // namespace
+NoSignals::~NoSignals() { ::pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
 
 std::thread start_thread(const std::string& name, std::function<void()> work) {
   const NoSignals meanwhile;
