@@ -86,6 +86,13 @@ void AuditLog::write_record(const Record& record, std::uint64_t AuditGap::*kind)
   if (before == 0 || (before < kBatch && before + size >= kBatch)) work_.notify_one();
 }
 
+Result<void> AuditLog::reopen() {
+  auto file = AuditFile::open(options_.path);
+  if (!file) return std::move(file.error());
+  go_on_in(std::move(*file));
+  return {};
+}
+
 void AuditLog::go_on_in(AuditFile file) {
   {
     const std::lock_guard lock(mutex_);

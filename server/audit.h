@@ -32,7 +32,7 @@
 namespace tcpvitals {
 
 struct AuditOptions {
-  std::string path;                     // created with mode 0640; /dev/stdout and pipes will do too
+  std::string path;  // created with mode 0640; a pipe, /dev/stdout and /dev/stderr will do too
   std::size_t buffer_bytes = 8U << 20;  // lines that wait; at least 128 KiB
 };
 
@@ -56,6 +56,8 @@ class AuditLog {
   void write(const AuditClose& close);
   void write(const AuditDeny& deny);
 
+  // Opens the path anew and goes on there. Fails, and goes on where it is, if it cannot be opened.
+  Result<void> reopen();
   // Goes on in that file, which is the path opened anew after a rotation moved the old one: lines
   // that no one has begun to write go there.
   void go_on_in(AuditFile file);

@@ -1,13 +1,20 @@
 #include "server/audit_file.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <sys/file.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
+#include <climits>
 #include <optional>
+#include <thread>
 #include <utility>
+
+#include "base/clock.h"
 
 namespace tcpvitals {
 namespace {
@@ -19,10 +26,10 @@ std::optional<off_t> size_of(int fd) {
   return status.st_size;
 }
 
-// Who appends shares it; whoever has it alone knows that no line is under way.
+// Who appends shares it; whoever has it alone knows that no line is under way. Never waits.
 class Lock {
  public:
-  Lock(int fd, int operation) : fd_(fd), held_(::flock(fd, operation) == 0) {}
+  Lock(int fd, int operation) : fd_(fd), held_(::flock(fd, operation | LOCK_NB) == 0) {}
   ~Lock() {
     if (held_) ::flock(fd_, LOCK_UN);
   }
@@ -30,10 +37,14 @@ class Lock {
   Lock& operator=(const Lock&) = delete;
 
   bool held() const { return held_; }
+  bool try_again() {
+    held_ = held_ || ::flock(fd_, LOCK_SH | LOCK_NB) == 0;
+    return held_ || errno != EWOULDBLOCK;
+  }
 
  private:
   const int fd_;
-  const bool held_;
+  bool held_;
 };
 
 bool ends_within_a_line(const std::string& path, int fd) {
@@ -44,29 +55,62 @@ bool ends_within_a_line(const std::string& path, int fd) {
   return ::pread(readable.get(), &last, 1, *size - 1) == 1 && last != '\n';
 }
 
+// Opening the path of a standard stream anew fails for a socket, and for who is not its owner.
+int standard_stream(const std::string& path) {
+  if (path == "/dev/stdout") return STDOUT_FILENO;
+  return path == "/dev/stderr" ? STDERR_FILENO : -1;
+}
+
+bool is_socket(int fd) {
+  struct stat status {};
+  return ::fstat(fd, &status) == 0 && S_ISSOCK(status.st_mode);
+}
+
 }  // namespace
+
+AuditFile::AuditFile(Fd fd, bool standard)
+    : fd_(std::move(fd)), standard_(standard), socket_(is_socket(fd_.get())) {}
 
 Result<AuditFile> AuditFile::open(const std::string& path) {
   constexpr int kFlags = O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NONBLOCK | O_NOCTTY;
-  Fd fd(::open(path.c_str(), kFlags, 0640));
+  const int standard = standard_stream(path);
+  Fd fd(standard >= 0 ? ::fcntl(standard, F_DUPFD_CLOEXEC, 0) : ::open(path.c_str(), kFlags, 0640));
   if (!fd.valid()) return errno_error("audit log " + path, errno);
-  AuditFile file(std::move(fd));
-  const Lock alone(file.fd(), LOCK_EX | LOCK_NB);
+  AuditFile file(std::move(fd), standard >= 0);
+  const Lock alone(file.fd(), LOCK_EX);
   // On failure there is no room: the first line will meet the same.
   if (alone.held() && ends_within_a_line(path, file.fd())) (void)file.write_lines("\n");
   return file;
 }
 
+// Another process that has just opened the file has the lock for a moment, a stranger for ever.
 AuditFile::Written AuditFile::append(std::string_view lines) {
-  const Lock shared(fd_.get(), LOCK_SH);
+  Lock shared(fd_.get(), LOCK_SH);
+  const TimePoint deadline = Clock::now() + (stranger_ ? Clock::duration() : kLockPatience);
+  while (!shared.held() && !shared.try_again() && Clock::now() < deadline) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+  stranger_ = !shared.held();
   return write_lines(lines);
+}
+
+// A standard stream blocks, so of a pipe there must be room for what is written, which is a page.
+long AuditFile::write_some(std::string_view bytes) const {
+  if (socket_) return ::send(fd_.get(), bytes.data(), bytes.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
+  if (!standard_) return ::write(fd_.get(), bytes.data(), bytes.size());
+  pollfd room{fd_.get(), POLLOUT, 0};
+  if (::poll(&room, 1, 0) == 0) {
+    errno = EAGAIN;
+    return -1;
+  }
+  return ::write(fd_.get(), bytes.data(), std::min<std::size_t>(bytes.size(), PIPE_BUF));
 }
 
 AuditFile::Written AuditFile::write_lines(std::string_view lines) {
   std::size_t at = std::exchange(begun_, 0);
   int error = 0;
   while (at < lines.size() && error == 0) {
-    const ssize_t n = ::write(fd_.get(), lines.data() + at, lines.size() - at);
+    const ssize_t n = write_some(lines.substr(at));
     if (n > 0) {
       at += static_cast<std::size_t>(n);
     } else if (n == 0 || errno != EINTR) {

@@ -2,7 +2,9 @@
 
 #include <doctest/doctest.h>
 #include <fcntl.h>
+#include <sys/file.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -370,6 +372,101 @@ TEST_CASE("a new file takes over what the full disk of the old one kept waiting"
   rotate(*log, directory);
   REQUIRE(log->flush(in(10s)));
   CHECK(parse_lines(read_file(directory.file())).size() == 10);
+}
+
+TEST_CASE("a log that is opened anew by its path goes on there, or where it is if that fails") {
+  const Directory directory;
+  std::filesystem::create_directory(directory.file("sub"));
+  const auto log = open_log(directory.file("sub/log"));
+  write_open(*log, 1);
+  REQUIRE(log->flush(in(10s)));
+  std::filesystem::rename(directory.file("sub"), directory.file("moved"));
+  CHECK(log->reopen().error().message.ends_with("sub/log: No such file or directory"));
+  write_open(*log, 2);
+  REQUIRE(log->flush(in(10s)));
+  CHECK(parse_lines(read_file(directory.file("moved/log"))).size() == 2);
+  std::filesystem::create_directory(directory.file("sub"));
+  REQUIRE(log->reopen().ok());
+  write_open(*log, 3);
+  REQUIRE(log->flush(in(10s)));
+  CHECK(parse_lines(read_file(directory.file("sub/log"))).size() == 1);
+}
+
+TEST_CASE("somebody who has locked the audit log for ever stops neither its lines nor its end") {
+  const Directory directory;
+  auto log = open_log(directory.file());
+  write_open(*log, 1);
+  REQUIRE(log->flush(in(10s)));
+  const Fd reader(::open(directory.file().c_str(), O_RDONLY | O_CLOEXEC));
+  REQUIRE(::flock(reader.get(), LOCK_EX) == 0);
+  for (std::uint64_t id = 2; id <= 100; ++id) write_open(*log, id);
+  CHECK(log->flush(in(10s)));
+  CHECK(parse_lines(read_file(directory.file())).size() == 100);
+  CHECK(log->statistics().lost == 0);
+  CHECK(log->reopen().ok());
+  write_open(*log, 101);
+  log.reset();
+  CHECK(parse_lines(read_file(directory.file())).size() == 101);
+}
+
+namespace {
+
+// While it lives stdout is that.
+class Stdout {
+ public:
+  explicit Stdout(int fd) : before_(::dup(STDOUT_FILENO)) { ::dup2(fd, STDOUT_FILENO); }
+  ~Stdout() { ::dup2(before_.get(), STDOUT_FILENO); }
+  Stdout(const Stdout&) = delete;
+  Stdout& operator=(const Stdout&) = delete;
+
+ private:
+  Fd before_;
+};
+
+// What lies in a nonblocking descriptor, until the log has flushed.
+std::string drain(int fd, AuditLog& log) {
+  std::string text;
+  std::vector<char> buffer(64 << 10);
+  for (bool flushed = false;;) {
+    const ssize_t n = ::read(fd, buffer.data(), buffer.size());
+    if (n > 0) {
+      text.append(buffer.data(), static_cast<std::size_t>(n));
+    } else if (flushed) {
+      return text;
+    } else {
+      flushed = log.flush(in(1ms));
+    }
+  }
+}
+
+}  // namespace
+
+TEST_CASE("/dev/stdout is a target whatever it is, and none that is full makes the log wait") {
+  for (const bool is_socket : {true, false}) {
+    CAPTURE(is_socket);
+    int ends[2] = {};
+    REQUIRE((is_socket ? ::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends)
+                       : ::pipe2(ends, O_CLOEXEC)) == 0);
+    const Fd reader(ends[0]);
+    const Fd writer(ends[1]);
+    REQUIRE(::fcntl(reader.get(), F_SETFL, O_NONBLOCK) == 0);
+    std::unique_ptr<AuditLog> log;
+    {
+      const Stdout redirected(writer.get());
+      log = open_log("/dev/stdout", 128 << 10);
+      CHECK(log->reopen().ok());
+    }
+    write_open(*log, 7);
+    REQUIRE(log->flush(in(10s)));
+    CHECK(parse_lines(drain(reader.get(), *log)).at(0)["id"] == 7);
+    // Shared with others, which do not expect it to change.
+    CHECK((::fcntl(writer.get(), F_GETFL) & O_NONBLOCK) == 0);
+    const std::uint64_t written = overflow(*log, 1000);
+    CHECK_FALSE(log->flush(in(20ms)));
+    check_overflow(parse_lines(drain(reader.get(), *log)), written, 1000);
+    overflow(*log, log->statistics().lost + 10);
+    log.reset();  // though nobody reads
+  }
 }
 
 TEST_CASE("the audit collector says what the log says of itself") {
