@@ -19,7 +19,7 @@ std::string numbered(const char* name, std::size_t i) {
 
 // A listener that may have any port is where it was.
 bool is_at(const ListenerOptions& listener, const Endpoint& address) {
-  return listener.endpoint == address ||
+  return on_this_host(listener.endpoint) == address ||
          (listener.endpoint.port == 0 && listener.endpoint.address == address.address);
 }
 
@@ -78,11 +78,15 @@ Result<void> assign(std::vector<PassedSocket>& sockets,
 
 void keep_wanted(std::vector<PassedSocket>& sockets,
                  const std::vector<ListenerOptions>& listeners) {
-  std::erase_if(sockets, [&](const PassedSocket& socket) {
+  std::erase_if(sockets, [&](PassedSocket& socket) {
     const Endpoint address = local_endpoint(socket.fd);
-    return std::none_of(listeners.begin(), listeners.end(), [&](const ListenerOptions& l) {
-      return l.name == socket.name && is_at(l, address);
-    });
+    const auto wanted =
+        std::find_if(listeners.begin(), listeners.end(), [&](const ListenerOptions& l) {
+          return (socket.name.empty() || socket.name == l.name) && is_at(l, address);
+        });
+    if (wanted == listeners.end()) return true;
+    socket.name = wanted->name;
+    return false;
   });
 }
 

@@ -26,7 +26,7 @@ Result<void> assign(std::vector<PassedSocket>& sockets,
                     const std::vector<ListenerOptions>& listeners);
 
 // Closes those that are for none: a predecessor had listeners that the file no longer has, or has
-// elsewhere.
+// elsewhere. One without a name is for the listener at its address.
 void keep_wanted(std::vector<PassedSocket>& sockets, const std::vector<ListenerOptions>& listeners);
 
 }  // namespace tcpvitals

@@ -52,9 +52,16 @@ Result<void> set_options(const Fd& fd, const ListenerOptions& options) {
   return {};
 }
 
-// SO_REUSEPORT would also let a second instance of this program share the port in silence, so the
-// first socket is bound without it: that fails if anyone listens there.
-Result<Fd> open_socket(SocketAddress& address, const ListenerOptions& options, bool first) {
+// SO_REUSEPORT lets every process of this user join the port in silence. The first socket is bound
+// without it: that fails if anyone listens there. It is set for further ones, if there are any.
+struct Place {
+  SocketAddress address;
+  bool shared = false;  // by several sockets of ours
+
+  Result<Fd> open(const ListenerOptions& options, bool first);
+};
+
+Result<Fd> Place::open(const ListenerOptions& options, bool first) {
   const int family = address.get()->sa_family;
   Fd fd(::socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
   if (!fd.valid()) return errno_error("socket", errno);
@@ -64,7 +71,7 @@ Result<Fd> open_socket(SocketAddress& address, const ListenerOptions& options, b
   if (!ready) return errno_error("setsockopt", errno);
   if (auto set = set_options(fd, options); !set) return std::move(set.error());
   if (::bind(fd.get(), address.get(), address.length) != 0) return errno_error("bind", errno);
-  if (first && !set_option(fd, SOL_SOCKET, SO_REUSEPORT, 1)) {
+  if (first && shared && !set_option(fd, SOL_SOCKET, SO_REUSEPORT, 1)) {
     return errno_error("setsockopt", errno);
   }
   if (::listen(fd.get(), static_cast<int>(options.backlog)) != 0) {
@@ -100,15 +107,14 @@ Result<ListenerSockets> open_listener(const ListenerOptions& options, unsigned w
   // what waits in the queue of one of our own would be reset when we end and whoever passed it goes
   // on.
   const std::size_t given = listener.sockets.size();
-  SocketAddress address(options.endpoint);
-  if (given > 0) address = SocketAddress(local_endpoint(listener.sockets[0]));
+  Place place{SocketAddress(on_this_host(options.endpoint)), workers > 1};
+  if (given > 0) place.address = SocketAddress(local_endpoint(listener.sockets[0]));
   for (std::size_t i = given; i < workers; ++i) {
-    auto fd =
-        given > 0 ? share(listener.sockets[i % given]) : open_socket(address, options, i == 0);
+    auto fd = given > 0 ? share(listener.sockets[i % given]) : place.open(options, i == 0);
     if (!fd) return in_context(std::move(fd.error()));
     listener.sockets.push_back(std::move(*fd));
   }
-  listener.endpoint.port = address.endpoint().port;
+  listener.endpoint = place.address.endpoint();
   return listener;
 }
 

@@ -36,6 +36,13 @@ Endpoint SocketAddress::endpoint() const {
   return {IpAddress::v6(&v6.sin6_addr), ntohs(v6.sin6_port)};
 }
 
+Endpoint on_this_host(Endpoint endpoint) {
+  if (endpoint.address.is_v4() || !endpoint.address.is_any()) return endpoint;
+  const Fd probe(::socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  if (!probe.valid() && errno == EAFNOSUPPORT) endpoint.address = *parse_ip_address("0.0.0.0");
+  return endpoint;
+}
+
 bool set_option(const Fd& fd, int level, int option, int value) {
   return ::setsockopt(fd.get(), level, option, &value, sizeof value) == 0;
 }

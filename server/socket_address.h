@@ -23,6 +23,9 @@ struct SocketAddress {
   socklen_t length = sizeof(sockaddr_storage);
 };
 
+// Where that is on this host: without IPv6 [::] is 0.0.0.0.
+Endpoint on_this_host(Endpoint endpoint);
+
 bool set_option(const Fd& fd, int level, int option, int value);
 
 // close() sends a reset.

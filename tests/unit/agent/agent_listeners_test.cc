@@ -129,6 +129,10 @@ TEST_CASE("of a predecessor's sockets only those are kept that are still wanted 
   keep_wanted(sockets, listeners({flag.c_str(), "--web.listen-address=127.0.0.1:1"}));
   REQUIRE(sockets.size() == 1);
   CHECK(sockets[0].name == "echo");
+  sockets[0].name.clear();  // with very many sockets their names are too long to be passed on
+  keep_wanted(sockets, listeners({flag.c_str(), "--web.listen-address=127.0.0.1:1"}));
+  REQUIRE(sockets.size() == 1);
+  CHECK(sockets[0].name == "echo");
   // One that may have any port keeps the one it has.
   keep_wanted(sockets, listeners({"--server.listen-address=127.0.0.1:0"}));
   CHECK(sockets.size() == 1);
