@@ -2,12 +2,14 @@
 
 #include <civetweb.h>
 #include <fmt/format.h>
+#include <pthread.h>
 #include <sys/socket.h>
 #include <unistd.h>
 #include <zlib.h>
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <charconv>
 #include <optional>
 #include <span>
@@ -165,19 +167,23 @@ struct HttpServer::Civet {
   }
 
   // The library's accepting thread looks at its stop flag every two seconds, or when a client
-  // comes: so one comes.
+  // comes: so one comes. Where there is no thread for that (std::thread would throw) it waits.
   void stop() {
     if (server.options_.relays != nullptr) server.options_.relays->unguard();  // the knocks come in
-    std::atomic<bool> stopped = false;
-    std::thread knocking([&] {
-      while (!stopped) {
-        knock(server.endpoint());
-        std::this_thread::sleep_for(5ms);
-      }
-    });
+    pthread_t knocking{};
+    const bool knocks = ::pthread_create(&knocking, nullptr, knock_until_stopped, this) == 0;
     mg_stop(context);
     stopped = true;
-    knocking.join();
+    if (knocks) ::pthread_join(knocking, nullptr);
+  }
+
+  static void* knock_until_stopped(void* civet) {
+    const Civet& self = *static_cast<Civet*>(civet);
+    while (!self.stopped) {
+      knock(self.server.endpoint());
+      std::this_thread::sleep_for(5ms);
+    }
+    return nullptr;
   }
 
   static Civet& of(const mg_connection* connection) {
@@ -242,6 +248,7 @@ struct HttpServer::Civet {
 
   HttpServer& server;
   mg_context* context = nullptr;
+  std::atomic<bool> stopped = false;  // the knocking may end
   std::mutex mutex;
   std::string first_message;  // what start-up complained about
   LogLimit request_line{LogLevel::kDebug, "request", 100, 1s};

@@ -53,6 +53,8 @@ constexpr std::array kMetrics{
                "Limit of tcpvitals_response_bytes; series beyond it are left out and counted in "
                "tcpvitals_series_dropped_total."},
     kMetricsRejected,
+    MetricDesc{"tcpvitals_log_lines_lost_total", MetricType::kCounter,
+               "Lines of the log that were not written: stderr was full, closed or too slow."},
 };
 constexpr auto& kBuildInfo = kMetrics[0];
 constexpr auto& kAvailable = kMetrics[1];
@@ -61,6 +63,7 @@ constexpr auto& kSeries = kMetrics[5];
 constexpr auto& kSeriesDropped = kMetrics[6];
 constexpr auto& kBytes = kMetrics[7];
 constexpr auto& kBytesLimit = kMetrics[8];
+constexpr auto& kLogLinesLost = kMetrics[10];
 
 // The only place, beside main, where exceptions end: whatever a collector does is an outcome.
 Result<void> guarded_collect(Collector& collector, Sink& sink, TimePoint deadline) {
@@ -124,8 +127,11 @@ struct Scrape::Worker {
   std::thread thread;
 };
 
+Scrape::Scrape(Options options) : options_(std::move(options)) {}
+
+// Whatever thread cannot be had, the destructor ends those that could.
 Scrape::Scrape(std::span<Collector* const> collectors, Options options)
-    : options_(std::move(options)) {
+    : Scrape(std::move(options)) {
   for (Collector* collector : collectors) {
     Worker& worker = *workers_.emplace_back(std::make_unique<Worker>(*collector));
     worker.thread = start_thread(std::string(collector->name()), [this, &worker] { work(worker); });
@@ -138,7 +144,9 @@ Scrape::~Scrape() {
     stopping_ = true;
   }
   for (auto& worker : workers_) worker->wake.notify_one();
-  for (auto& worker : workers_) worker->thread.join();
+  for (auto& worker : workers_) {
+    if (worker->thread.joinable()) worker->thread.join();
+  }
 }
 
 Result<Selection> Scrape::select(std::span<const std::string> collect,
@@ -295,10 +303,11 @@ Scrape::Answer Scrape::collect(Collector& collector, TimePoint deadline) const {
 }
 
 void Scrape::account(ScrapeResult& result, std::size_t bytes) {
-  Sink sink(3 + 7 * result.reports.size());
+  Sink sink(4 + 7 * result.reports.size());
   sink.add(kBuildInfo, {options_.version}, 1);
   sink.add(kBytes, static_cast<double>(bytes));
   sink.add(kBytesLimit, static_cast<double>(options_.max_bytes));
+  sink.add(kLogLinesLost, static_cast<double>(log_lines_lost()));
   const TimePoint now = Clock::now();
   for (const CollectorReport& report : result.reports) {
     Worker& worker = *workers_[index_of(report.collector)];

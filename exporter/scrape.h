@@ -69,7 +69,8 @@ class Scrape {
     Clock::duration max_run = std::chrono::seconds(30);
   };
 
-  // The collectors must outlive this. Starts their threads.
+  // The collectors must outlive this. Starts their threads; std::system_error where the system has
+  // none left.
   Scrape(std::span<Collector* const> collectors, Options options);
   // Waits for collectors that still run.
   ~Scrape();
@@ -99,6 +100,8 @@ class Scrape {
   struct Answer;
   struct Job;
   struct Worker;
+
+  explicit Scrape(Options options);
 
   std::size_t index_of(std::string_view name) const;  // workers_.size(): unknown
   std::vector<Answer> ask(TimePoint deadline, const Selection& selection);
