@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <chrono>
-#include <cstdint>
 #include <cstring>
 #include <string>
 
@@ -25,23 +24,15 @@ void log_failure(std::string_view what, const Result<void>& done) {
 
 }  // namespace
 
-sigset_t Lifecycle::block_signals() {
-  ::signal(SIGPIPE, SIG_IGN);
-  ::signal(SIGXFSZ, SIG_IGN);  // of a log file at its size limit an error will do
-  sigset_t signals;
-  ::sigemptyset(&signals);
-  for (const int signal : {SIGTERM, SIGINT, SIGHUP, SIGUSR2}) ::sigaddset(&signals, signal);
-  ::pthread_sigmask(SIG_BLOCK, &signals, nullptr);
-  return signals;
-}
-
 void Lifecycle::run() {
   for (;;) {
-    const int signal = next_signal(Clock::now() + kTick);
+    const int signal = signals_.next(Clock::now() + kTick);
     if (signal == 0) {
       tick();
     } else if (signal == SIGHUP) {
       reload();
+    } else if (signal == SIGUSR1) {
+      parts_.reopen_audit();
     } else if (signal == SIGUSR2) {
       if (restart()) return stop(0s);
     } else {
@@ -51,13 +42,6 @@ void Lifecycle::run() {
       return stop(drain_.wait);
     }
   }
-}
-
-int Lifecycle::next_signal(TimePoint deadline) const {
-  const auto left =
-      std::max<std::int64_t>(0, std::chrono::nanoseconds(deadline - Clock::now()).count());
-  const timespec wait{left / 1'000'000'000, left % 1'000'000'000};
-  return std::max(0, ::sigtimedwait(&signals_, nullptr, &wait));
 }
 
 void Lifecycle::tick() {
@@ -77,14 +61,19 @@ void Lifecycle::tick() {
 
 void Lifecycle::reload() {
   log_failure("the service manager was not told", parts_.manager.reloading());
+  parts_.reopen_audit();
   (void)parts_.reloader.reload();  // which logs how it went
   log_failure("the service manager was not told", parts_.manager.ready());
 }
 
 bool Lifecycle::restart() {
   log_info("restarting");
-  const auto pid =
-      start_successor(parts_.server.listening_sockets(), Clock::now() + kSuccessorStarts);
+  const auto still_wanted = [this] {
+    tick();
+    return !signals_.ending();
+  };
+  const auto pid = start_successor(parts_.server.listening_sockets(),
+                                   Clock::now() + kSuccessorStarts, still_wanted);
   if (!pid) {
     log_error("not restarted", {{"error", pid.error().message}});
     return false;
@@ -95,10 +84,10 @@ bool Lifecycle::restart() {
 }
 
 // False: another signal to end came.
-bool Lifecycle::wait_unless_hurried(TimePoint deadline) const {
+bool Lifecycle::wait_unless_hurried(TimePoint deadline) {
   for (;;) {
-    const int signal = next_signal(deadline);
-    if (signal == SIGTERM || signal == SIGINT) {
+    const int signal = signals_.next(deadline);
+    if (Signals::is_end(signal)) {
       log_info("not waiting any longer", {{"signal", ::strsignal(signal)}});
       return false;
     }
@@ -109,7 +98,8 @@ bool Lifecycle::wait_unless_hurried(TimePoint deadline) const {
 
 void Lifecycle::stop(Clock::duration wait) {
   bool patient = wait_unless_hurried(Clock::now() + wait);
-  const TimePoint deadline = Clock::now() + drain_.timeout;
+  const TimePoint deadline =
+      drain_.timeout == 0s ? TimePoint::max() : Clock::now() + drain_.timeout;
   bool drained = false;
   while (patient && !drained && Clock::now() < deadline) {
     drained = parts_.server.drain(std::min(Clock::now() + kDrainLook, deadline));

@@ -1,17 +1,22 @@
 // Lifecycle: what the running agent does until it ends, by the signals that come.
 //
-//   SIGHUP            reads the configuration, certificates and audit file anew
+//   SIGHUP            reads the configuration and the certificates anew, opens the audit log anew
+//   SIGUSR1           opens the audit log anew
 //   SIGUSR2           restarts: a new process takes over, this one drains and ends
 //   SIGTERM, SIGINT   drains and ends; a second one ends it at once
+//
+// The audit log is opened anew whatever else is wrong: what rotated it will throw the old file
+// away.
 //
 // In between, once a second: certificates whose files changed are loaded, and the service manager
 // hears that all workers answer.
 #pragma once
 
-#include <signal.h>
+#include <functional>
 
 #include "agent/reload.h"
 #include "agent/server_config.h"
+#include "agent/signals.h"
 #include "agent/systemd.h"
 #include "exporter/http.h"
 #include "server/server.h"
@@ -25,30 +30,26 @@ class Lifecycle {
     HttpServer& http;
     Reloader& reloader;
     const ServiceManager& manager;
+    std::function<void()> reopen_audit;  // logs what goes wrong
   };
 
-  // Before the first thread, so that all inherit it and the signals wait for run().
-  static sigset_t block_signals();
-
   // What is given outlives this.
-  Lifecycle(Parts parts, const DrainOptions& drain, const sigset_t& signals)
-      : parts_(parts), drain_(drain), signals_(signals) {}
+  Lifecycle(Parts parts, const DrainOptions& drain, Signals& signals)
+      : parts_(std::move(parts)), drain_(drain), signals_(signals) {}
 
   // Returns when the server has stopped.
   void run();
 
  private:
-  // The signal that came before `deadline`; 0: none.
-  int next_signal(TimePoint deadline) const;
   void tick();
   void reload();
   bool restart();
-  bool wait_unless_hurried(TimePoint deadline) const;
+  bool wait_unless_hurried(TimePoint deadline);
   void stop(Clock::duration wait);
 
   const Parts parts_;
   const DrainOptions drain_;
-  const sigset_t signals_;
+  Signals& signals_;
   TimePoint next_alive_{};
 };
 

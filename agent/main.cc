@@ -1,7 +1,7 @@
 // The program: builds every part, hands each what it needs, and waits for a signal.
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <malloc.h>
-#include <signal.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -11,7 +11,9 @@
 #include <exception>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
+#include <system_error>
 #include <vector>
 
 #include "agent/config.h"
@@ -20,6 +22,7 @@
 #include "agent/options.h"
 #include "agent/reload.h"
 #include "agent/restart.h"
+#include "agent/signals.h"
 #include "agent/systemd.h"
 #include "base/log.h"
 #include "collectors/all.h"
@@ -39,13 +42,24 @@ using namespace std::chrono_literals;
 
 constexpr auto kFirstScrape = 5s;
 constexpr auto kReload = 10s;
-constexpr auto kLastLines = 5s;
-constexpr auto kLastCollector = 2s;
+// Together less than kAfterDrain.
+constexpr auto kLastLines = 2s;
+constexpr auto kLastCollector = 1s;
+constexpr auto kLastLogLines = 500ms;
+constexpr auto kAfterDrain = 5s;
 constexpr char kOtherPort[] = "; choose another address or port, or stop what uses this one";
 
 int refuse(const std::string& message) {
   fmt::print(stderr, "tcpvitals: {}\n", message);
   return 2;
+}
+
+// Else a socket that is opened may become one of them, and be written to as if it were.
+void open_standard_descriptors() {
+  for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; ++fd) {
+    if (::fcntl(fd, F_GETFD) >= 0) continue;
+    if (::open("/dev/null", O_RDWR) < 0) ::open("/", O_PATH);  // takes the place, and no bytes
+  }
 }
 
 std::string host_name() {
@@ -89,7 +103,7 @@ HttpOptions http_options(const Options& options, RelayTable& relays) {
 }
 
 HttpContent http_content(const Options& options, ConnectionsCollector* connections, Server& server,
-                         Reloader& reloader) {
+                         std::function<Result<void>()> reload) {
   HttpContent content;
   if (connections != nullptr) {
     content.api.find_connections = [connections](const SearchRequest& query, TimePoint deadline) {
@@ -97,7 +111,7 @@ HttpContent http_content(const Options& options, ConnectionsCollector* connectio
     };
   }
   content.api.read_server = [&server](TimePoint deadline) { return server.snapshot(deadline); };
-  if (options.lifecycle) content.reload = [&reloader] { return reloader.reload(); };
+  if (options.lifecycle) content.reload = std::move(reload);
   content.facts = {host_name(), TCPVITALS_VERSION};
   return content;
 }
@@ -108,9 +122,22 @@ Result<std::unique_ptr<AuditLog>> open_audit(const ServerConfig& config) {
   return AuditLog::open(config.audit);
 }
 
+void reopen(AuditLog* audit) {
+  if (audit == nullptr) return;
+  const auto reopened = audit->reopen();
+  if (reopened) return log_info("audit log opened anew");
+  log_error("audit log not opened anew", {{"error", reopened.error().message}});
+}
+
+// From the first signal to end on; none: without end.
+std::optional<Clock::duration> patience(const DrainOptions& drain) {
+  if (drain.timeout == 0s) return std::nullopt;
+  return drain.wait + drain.timeout + kAfterDrain;
+}
+
 // What a reload puts in force.
 std::vector<Reloader::Prepare> reload_parts(
-    const ServerConfig& in_force, Server& server, AuditLog* audit,
+    const ServerConfig& in_force, Server& server,
     std::function<Result<void>(const Config&)> reconfigure) {
   using Prepared = Result<Reloader::Commit>;
   const auto unchanged = [&in_force](const Config& config) -> Prepared {
@@ -122,21 +149,12 @@ std::vector<Reloader::Prepare> reload_parts(
     if (!loaded) return std::move(loaded.error());
     return Reloader::Commit([&server, loaded = std::move(*loaded)] { server.use_tls(loaded); });
   };
-  const auto audit_file = [audit](const Config& config) -> Prepared {
-    if (audit == nullptr) return Reloader::Commit();
-    auto file = AuditFile::open(config.server.audit.path);
-    if (!file) return std::move(file.error()).in("server.audit.file");
-    // Shared, for a function may be copied.
-    return Reloader::Commit([audit, file = std::make_shared<AuditFile>(std::move(*file))] {
-      audit->go_on_in(std::move(*file));
-    });
-  };
   const auto connections = [reconfigure =
                                 std::move(reconfigure)](const Config& config) -> Prepared {
     if (auto done = reconfigure(config); !done) return std::move(done.error());
     return Reloader::Commit();
   };
-  return {unchanged, certificates, audit_file, connections};
+  return {unchanged, certificates, connections};
 }
 
 // Says where everything listens.
@@ -157,7 +175,8 @@ void log_listeners(const std::vector<ListenerOptions>& listeners, const Server& 
 int run(const Options& options, const Config& config) {
   configure_log(options.log_level, options.log_format);
   raise_descriptor_limit();
-  const sigset_t signals = Lifecycle::block_signals();
+  Signals signals(patience(config.server.drain));
+  if (::getpid() == 1) reap_orphans();
   const ServiceManager manager = ServiceManager::from_environment();
   Predecessor predecessor = Predecessor::from_environment();
   auto passed = take_passed_sockets();
@@ -199,7 +218,7 @@ int run(const Options& options, const Config& config) {
     collectors->all.push_back(std::make_unique<AuditCollector>(**audit));
   }
   Reloader reloader(options.config_file, options.config_flags,
-                    reload_parts(config.server, *server, audit->get(), [&](const Config& changed) {
+                    reload_parts(config.server, *server, [&](const Config& changed) {
                       ConnectionsCollector* const connections = collectors->connections;
                       if (connections == nullptr) return Result<void>();
                       return connections->reconfigure(
@@ -219,27 +238,27 @@ int run(const Options& options, const Config& config) {
   log_listeners(listeners, *server, options.metrics_path);
   scrape.run(Clock::now() + kFirstScrape);
   (*http)->set_ready(true);
-  (*http)->serve(scrape, http_content(options, collectors->connections, *server, reloader));
+  const auto reopen_audit = [&audit] { reopen(audit->get()); };
+  (*http)->serve(scrape, http_content(options, collectors->connections, *server, [&] {
+                   reopen_audit();
+                   return reloader.reload();
+                 }));
   predecessor.tell_ready();
   if (auto told = manager.ready(); !told)
     log_warn("the service manager was not told", {{"error", told.error().message}});
 
-  Lifecycle({*server, **http, reloader, manager}, config.server.drain, signals).run();
+  Lifecycle({*server, **http, reloader, manager, reopen_audit}, config.server.drain, signals).run();
   http->reset();
   if (*audit && !(*audit)->flush(Clock::now() + kLastLines)) log_warn("the audit log is not whole");
   if (!scrape.wait_idle(Clock::now() + kLastCollector)) {
     log_warn("a collector hangs; leaving without it");
+    (void)flush_log(Clock::now() + kLastLogLines);
     std::_Exit(0);
   }
   return 0;
 }
 
-}  // namespace
-
-int main(int argc, char** argv) {
-  // Else nearly each of the dozens of threads has an arena, and keeps what its largest scrape took:
-  // 6 MiB more after 60 scrapes on 2 CPUs, where glibc makes 16 arenas; each further CPU allows 8.
-  ::mallopt(M_ARENA_MAX, 2);
+int run_command(int argc, char** argv) {
   const char* hint = "; see tcpvitals --help";
   try {
     const Options options = parse_options(argc, argv);
@@ -253,7 +272,25 @@ int main(int argc, char** argv) {
     if (!options.check_config) return run(options, *config);
     fmt::print("{}: ok: {}\n", options.config_file, summary(*config));
     return 0;
+  } catch (const std::system_error& e) {
+    refuse(
+        fmt::format("no further thread: {}; raise the limit of processes (ulimit -u, TasksMax=, "
+                    "pids.max)",
+                    e.code().message()));
+    return 1;
   } catch (const std::exception& e) {
     return refuse(e.what() + std::string(hint));
   }
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  open_standard_descriptors();
+  // Else nearly each of the dozens of threads has an arena, and keeps what its largest scrape took:
+  // 6 MiB more after 60 scrapes on 2 CPUs, where glibc makes 16 arenas; each further CPU allows 8.
+  ::mallopt(M_ARENA_MAX, 2);
+  const int status = run_command(argc, argv);
+  (void)flush_log(Clock::now() + kLastLogLines);
+  return status;
 }

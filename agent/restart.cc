@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 #include <poll.h>
 #include <signal.h>
+#include <sys/auxv.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -12,7 +13,6 @@
 #include <cerrno>
 #include <charconv>
 #include <chrono>
-#include <climits>
 #include <cstdlib>
 #include <cstring>
 #include <fstream>
@@ -30,17 +30,17 @@ constexpr char kListenPid[] = "LISTEN_PID=";
 constexpr std::string_view kOurs[] = {
     "LISTEN_PID=", "LISTEN_FDS=", "LISTEN_FDNAMES=", "WATCHDOG_PID=", "TCPVITALS_READY_FD="};
 constexpr int kNotExecuted = 127;
+constexpr std::chrono::milliseconds kLook{500};
+// The kernel takes no longer variable (MAX_ARG_STRLEN). Without names the successor goes by
+// addresses.
+constexpr std::size_t kLongestVariable = 128 << 10;
 
-// Of a file that has been replaced the kernel says that the old one is deleted: what stands in its
-// place is meant.
-Result<std::string> own_path() {
-  constexpr std::string_view kDeleted = " (deleted)";
-  char text[PATH_MAX];
-  const ssize_t size = ::readlink("/proc/self/exe", text, sizeof text);
-  if (size <= 0) return errno_error("/proc/self/exe", errno);
-  std::string path(text, static_cast<std::size_t>(size));
-  if (path.ends_with(kDeleted)) path.resize(path.size() - kDeleted.size());
-  return path;
+// What execve() was given; /proc/self/exe is where the links on the way led at that time. Who was
+// started by a descriptor has no path.
+std::string own_path() {
+  const auto* const given = reinterpret_cast<const char*>(::getauxval(AT_EXECFN));
+  const bool is_path = given != nullptr && !std::string_view(given).starts_with("/dev/fd/");
+  return is_path ? given : "/proc/self/exe";
 }
 
 std::vector<std::string> own_arguments() {
@@ -90,21 +90,27 @@ struct Successor {
     for (const int fd : descriptors) {
       if (::dup2(fd, place++) < 0) ::_exit(kNotExecuted);
     }
+    sigset_t none;
+    ::sigemptyset(&none);
+    ::sigprocmask(SIG_SETMASK, &none, nullptr);  // a signal to end counts from its first moment
     std::to_chars(pid_digits, pid_digits + std::strlen("4294967295"), ::getpid());
     ::execve(path.c_str(), argv.data(), envp.data());
     ::_exit(kNotExecuted);
   }
 };
 
-// False: it was not ready by `deadline`, or ended.
-bool wait_ready(const Fd& pipe, TimePoint deadline) {
+enum class Start { kReady, kEnded, kLate, kUnwanted };
+
+Start wait_ready(const Fd& pipe, TimePoint deadline, const std::function<bool()>& still_wanted) {
   for (;;) {
     const auto left = std::chrono::ceil<std::chrono::milliseconds>(deadline - Clock::now());
     pollfd poll{pipe.get(), POLLIN, 0};
-    const int n = ::poll(&poll, 1, static_cast<int>(std::max<std::int64_t>(0, left.count())));
-    if (n < 0 && errno == EINTR) continue;
+    const auto wait = std::clamp<std::int64_t>(left.count(), 0, kLook.count());
+    const int n = ::poll(&poll, 1, static_cast<int>(wait));
     char byte;
-    return n > 0 && ::read(pipe.get(), &byte, 1) == 1;
+    if (n > 0) return ::read(pipe.get(), &byte, 1) == 1 ? Start::kReady : Start::kEnded;
+    if (Clock::now() >= deadline) return Start::kLate;
+    if (!still_wanted()) return Start::kUnwanted;
   }
 }
 
@@ -120,9 +126,11 @@ std::string end_of(pid_t pid) {
 }  // namespace
 
 Result<pid_t> start_successor(const std::vector<std::pair<std::string, int>>& sockets,
-                              TimePoint deadline) {
-  auto path = own_path();
-  if (!path) return std::move(path.error());
+                              TimePoint deadline, const std::function<bool()>& still_wanted) {
+  if (::getpid() == 1) {
+    return Error{"this is process 1: its container would end with it; restart the container"};
+  }
+  const std::string path = own_path();
   std::array<int, 2> ends{};
   if (::pipe2(ends.data(), O_CLOEXEC) != 0) return errno_error("pipe", errno);
   const Fd ours(ends[0]);
@@ -136,11 +144,12 @@ Result<pid_t> start_successor(const std::vector<std::pair<std::string, int>>& so
     descriptors.push_back(fd);
   }
   environment.push_back(fmt::format("LISTEN_FDS={}", descriptors.size()));
-  environment.push_back("LISTEN_FDNAMES=" + names);
+  names.insert(0, "LISTEN_FDNAMES=");
+  if (names.size() < kLongestVariable) environment.push_back(std::move(names));
   environment.push_back(fmt::format("{}={}", kReadyFd, kFirstPassedFd + descriptors.size()));
   descriptors.push_back(theirs.get());
   environment.push_back(kListenPid + std::string(16, '\0'));
-  Successor successor{.path = *path,
+  Successor successor{.path = path,
                       .arguments = own_arguments(),
                       .environment = std::move(environment),
                       .descriptors = std::move(descriptors)};
@@ -150,11 +159,13 @@ Result<pid_t> start_successor(const std::vector<std::pair<std::string, int>>& so
   if (pid < 0) return errno_error("fork", errno);
   if (pid == 0) successor.become();
   theirs.reset();
-  if (wait_ready(ours, deadline)) return pid;
-  const bool late = Clock::now() >= deadline;
-  if (late) ::kill(pid, SIGKILL);
+  const Start start = wait_ready(ours, deadline, still_wanted);
+  if (start == Start::kReady) return pid;
+  if (start != Start::kEnded) ::kill(pid, SIGKILL);
   const std::string end = end_of(pid);
-  return Error{*path + ": " + (late ? "not ready in time" : end)};
+  if (start == Start::kLate) return Error{path + ": not ready in time"};
+  if (start == Start::kUnwanted) return Error{path + ": a signal to end came first"};
+  return Error{path + ": " + end};
 }
 
 Predecessor Predecessor::from_environment() {

@@ -7,6 +7,7 @@
 
 #include <sys/types.h>
 
+#include <functional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -17,13 +18,15 @@
 
 namespace tcpvitals {
 
-// Starts the file that this program is, as it is now: an upgrade may have replaced it. The same
-// arguments, the same environment but for what start_successor() itself leaves there, and of all
-// descriptors the standard ones and `sockets`, names and descriptors. Returns when it is ready,
-// with its process id. Fails if it ended, or was not ready by `deadline` and was killed: this
-// process then is as it was.
+// Starts the program by the path by which this one was started: an upgrade may have put another
+// file there, or led a symbolic link on the way elsewhere. The same arguments, the same environment
+// but for what start_successor() itself leaves there, and of all descriptors the standard ones and
+// `sockets`, names and descriptors. Returns when it is ready, with its process id. Fails if it
+// ended, or was killed because it was not ready by `deadline` or is not `still_wanted`, which is
+// asked twice a second: this process then is as it was. Process 1 of a container cannot: the
+// container ends with it.
 Result<pid_t> start_successor(const std::vector<std::pair<std::string, int>>& sockets,
-                              TimePoint deadline);
+                              TimePoint deadline, const std::function<bool()>& still_wanted);
 
 // The process that started this one with start_successor(), if one did.
 class Predecessor {

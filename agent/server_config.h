@@ -20,7 +20,7 @@ namespace tcpvitals {
 struct DrainOptions {
   std::chrono::seconds wait{0};  // not ready, but still accepting: for who balances load
   // For connections to end by themselves. Kubernetes kills 30 s after SIGTERM and systemd after 90:
-  // that leaves time for the last lines of the audit log.
+  // that leaves time for the last lines of the audit log. 0: as long as they like.
   std::chrono::seconds timeout{20};
 };
 

@@ -2,10 +2,12 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <charconv>
 #include <cstddef>
@@ -18,8 +20,6 @@
 
 namespace tcpvitals {
 namespace {
-
-constexpr int kMaxPassed = 1000;
 
 std::string environment(const char* name) {
   const char* value = std::getenv(name);
@@ -44,6 +44,14 @@ bool listens_for_tcp(const Fd& fd) {
          option(fd, SO_ACCEPTCONN) == 1;
 }
 
+// As many descriptors as there can be from `first` on.
+int most_passed(int first) {
+  rlimit limit{};
+  ::getrlimit(RLIMIT_NOFILE, &limit);
+  constexpr rlim_t kMostEver = 1 << 30;
+  return std::max(0, static_cast<int>(std::min(limit.rlim_cur, kMostEver)) - first);
+}
+
 bool set_flags(const Fd& fd) {
   const int flags = ::fcntl(fd.get(), F_GETFL);
   return ::fcntl(fd.get(), F_SETFD, FD_CLOEXEC) == 0 && flags >= 0 &&
@@ -61,9 +69,9 @@ Result<std::vector<PassedSocket>> take_passed_sockets(int first) {
   std::vector<PassedSocket> sockets;
   if (for_whom != std::to_string(::getpid())) return sockets;
   int count = 0;
-  if (!parse_number(how_many, count) || count < 0 || count > kMaxPassed) {
-    return Error{
-        fmt::format("LISTEN_FDS: \"{}\": expected a number from 0 to {}", how_many, kMaxPassed)};
+  const int most = most_passed(first);
+  if (!parse_number(how_many, count) || count < 0 || count > most) {
+    return Error{fmt::format("LISTEN_FDS: \"{}\": expected a number from 0 to {}", how_many, most)};
   }
   std::string_view rest = names;
   for (int fd = first; fd < first + count; ++fd) {

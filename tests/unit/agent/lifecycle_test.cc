@@ -16,30 +16,26 @@ using namespace tcpvitals::testing;
 
 namespace {
 
-// Blocked in this thread, and in those it starts; as before when the test ends.
-class Signals {
+// What the test's own thread ignores and blocks is as before when the test ends.
+class Mask {
  public:
-  Signals() {
+  Mask() {
     ::pthread_sigmask(SIG_BLOCK, nullptr, &before_);
     pipe_before_ = ::signal(SIGPIPE, SIG_IGN);
-    ours_ = Lifecycle::block_signals();
   }
-  ~Signals() {
+  ~Mask() {
     ::pthread_sigmask(SIG_SETMASK, &before_, nullptr);
     ::signal(SIGPIPE, pipe_before_);
   }
-  Signals(const Signals&) = delete;
-  Signals& operator=(const Signals&) = delete;
-
-  const sigset_t& ours() const { return ours_; }
-  // To this process: it waits until run() looks.
-  static void send(int signal) { ::kill(::getpid(), signal); }
+  Mask(const Mask&) = delete;
+  Mask& operator=(const Mask&) = delete;
 
  private:
   sigset_t before_{};
-  sigset_t ours_{};
   sighandler_t pipe_before_ = SIG_DFL;
 };
+
+void send(int signal) { ::kill(::getpid(), signal); }
 
 // Keeps its streams open when the server drains.
 class Stubborn final : public Handler {
@@ -66,7 +62,8 @@ struct Agent {
   }
 
   void run() {
-    Lifecycle({*server, *http, reloader, service_manager}, drain, signals.ours()).run();
+    Lifecycle({*server, *http, reloader, service_manager, [this] { ++reopened; }}, drain, signals)
+        .run();
   }
 
   bool is_ready() const {
@@ -75,7 +72,8 @@ struct Agent {
     return client.receive(1000).find(" 200 ") != std::string::npos;
   }
 
-  Signals signals;  // before any thread
+  const Mask mask;
+  Signals signals{std::nullopt};  // before any thread
   const std::string address = "@tcpvitals-lifecycle-" + std::to_string(::getpid());
   Manager manager{address};
   Environment environment{{"NOTIFY_SOCKET", address}};
@@ -85,16 +83,18 @@ struct Agent {
   Scrape scrape{{}, {}};
   std::unique_ptr<HttpServer> http;
   Reloader reloader{"", {}, {}};
+  int reopened = 0;
 };
 
 }  // namespace
 
-TEST_CASE("signals are served in turn: a reload, which the manager hears of, then the end") {
+TEST_CASE("signals are served in turn: rotation, a reload that the manager hears of, the end") {
   Agent agent;
   Client client = Client::to(agent.server->endpoint());
   CHECK(client.echoes("hello"));
-  Signals::send(SIGTERM);
-  Signals::send(SIGHUP);  // of the two that wait this one, the lower, is first
+  send(SIGUSR1);
+  send(SIGHUP);
+  send(SIGTERM);
   std::thread closes([&] {
     CHECK(client.at_end());
     client.close();
@@ -102,6 +102,7 @@ TEST_CASE("signals are served in turn: a reload, which the manager hears of, the
   agent.run();
   closes.join();
   CHECK(agent.reloader.status().failures == 1);  // there is no file
+  CHECK(agent.reopened == 2);                    // for either, whatever became of the reload
   CHECK(agent.manager.heard().rfind("RELOADING=1\nMONOTONIC_USEC=", 0) == 0);
   CHECK(agent.manager.heard() == "READY=1");
   CHECK(agent.manager.heard() == "STOPPING=1");
@@ -115,7 +116,7 @@ TEST_CASE("before a drain it is not ready and still accepts, for as long as it i
   CHECK(agent.is_ready());
   const Endpoint endpoint = agent.server->endpoint();
   const TimePoint start = Clock::now();
-  Signals::send(SIGINT);
+  send(SIGINT);
   std::thread running([&] { agent.run(); });
   while (agent.is_ready()) std::this_thread::sleep_for(1ms);
   CHECK(Client::to(endpoint).echoes("hello"));
@@ -129,11 +130,26 @@ TEST_CASE("who does not end by himself is cut when the patience is over") {
   Agent agent(stubborn(), {.wait = 0s, .timeout = 1s});
   Client client = Client::to(agent.server->endpoint());
   CHECK(client.echoes("hello"));
-  Signals::send(SIGTERM);
+  send(SIGTERM);
   const TimePoint start = Clock::now();
   agent.run();
   CHECK(Clock::now() - start >= 1s);
   CHECK(closed(statistics(*agent.server), CloseCause::kShutdown) == 1);
+}
+
+TEST_CASE("a drain without a bound lasts until the last connection has ended") {
+  Agent agent(stubborn(), {.wait = 0s, .timeout = 0s});
+  Client client = Client::to(agent.server->endpoint());
+  CHECK(client.echoes("hello"));
+  send(SIGTERM);
+  std::thread running([&] { agent.run(); });
+  while (agent.is_ready()) std::this_thread::sleep_for(1ms);
+  std::this_thread::sleep_for(200ms);
+  CHECK(client.echoes("still here"));
+  client.end_stream();
+  client.close();
+  running.join();
+  CHECK(closed(statistics(*agent.server), CloseCause::kShutdown) == 0);
 }
 
 TEST_CASE("a second signal to end ends the wait, and the drain") {
@@ -142,12 +158,12 @@ TEST_CASE("a second signal to end ends the wait, and the drain") {
     Agent agent(stubborn(), drain);
     Client client = Client::to(agent.server->endpoint());
     CHECK(client.echoes("hello"));
-    Signals::send(SIGINT);  // it comes before SIGTERM
-    Signals::send(SIGHUP);  // and this before either
+    send(SIGHUP);
+    send(SIGINT);
     std::thread running([&] { agent.run(); });
     while (agent.is_ready()) std::this_thread::sleep_for(1ms);
-    Signals::send(SIGHUP);  // not now any more
-    Signals::send(SIGTERM);
+    send(SIGHUP);  // not now any more
+    send(SIGTERM);
     const TimePoint start = Clock::now();
     running.join();
     CHECK(Clock::now() - start < 30s);

@@ -4,6 +4,8 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <spawn.h>
+#include <sys/auxv.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -11,6 +13,7 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <functional>
 #include <iterator>
 #include <string>
 
@@ -61,6 +64,18 @@ int serve_once() {
   return 0;
 }
 
+// As a program that was started by a link: the link leads elsewhere meanwhile.
+int restart_by_moved_link() {
+  const std::string link = reinterpret_cast<const char*>(::getauxval(AT_EXECFN));
+  const std::filesystem::path new_release = link + ".new";
+  std::ofstream(new_release) << "#!/bin/sh\nexit 9\n";
+  std::filesystem::permissions(new_release, std::filesystem::perms::owner_all);
+  std::filesystem::remove(link);
+  std::filesystem::create_symlink(new_release, link);
+  const auto pid = start_successor({}, Clock::now() + 30s, [] { return true; });
+  return !pid && pid.error().message == link + ": ended with status 9" ? 0 : 30;
+}
+
 Fd listening_socket() {
   Fd fd(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
   SocketAddress any(Endpoint{*parse_ip_address("127.0.0.1"), 0});
@@ -69,11 +84,15 @@ Fd listening_socket() {
   return fd;
 }
 
-std::string why_not_started(const char* role, Clock::duration patience = 10s) {
+bool wanted() { return true; }
+
+std::string why_not_started(const char* role, Clock::duration patience = 10s,
+                            const std::function<bool()>& still_wanted = wanted) {
   const Environment env{{kRole, role}};
-  const auto pid = start_successor({}, Clock::now() + patience);
+  const auto pid = start_successor({}, Clock::now() + patience, still_wanted);
   if (pid) return "started";
-  const std::string self = std::filesystem::read_symlink("/proc/self/exe").string() + ": ";
+  const std::string self =
+      std::string(reinterpret_cast<const char*>(::getauxval(AT_EXECFN))) + ": ";
   CHECK(pid.error().message.rfind(self, 0) == 0);
   return pid.error().message.substr(self.size());
 }
@@ -86,6 +105,7 @@ int tcpvitals::testing::be_successor(std::string_view role) {
   if (role == "serves") return serve_once();
   if (role == "waits") ::sleep(60);
   if (role == "dies") ::raise(SIGKILL);
+  if (role == "restarts") return restart_by_moved_link();
   return 7;
 }
 
@@ -96,7 +116,7 @@ TEST_CASE("a successor has the sockets in their order, and nothing that was said
                         {"LISTEN_FDS", "77"},  {"LISTEN_FDNAMES", "stale"},
                         {"WATCHDOG_PID", "1"}, {"TCPVITALS_READY_FD", "77"}};
   const auto pid =
-      start_successor({{"web", second.get()}, {"echo", first.get()}}, Clock::now() + 30s);
+      start_successor({{"web", second.get()}, {"echo", first.get()}}, Clock::now() + 30s, wanted);
   REQUIRE_MESSAGE(pid.ok(), pid.error().message);
   const auto said = [](const Fd& socket) {
     return Client::to(local_endpoint(socket)).receive(100);
@@ -114,8 +134,25 @@ TEST_CASE("a successor that does not get ready is waited for, and named with its
   const TimePoint start = Clock::now();
   CHECK(why_not_started("waits", 100ms) == "not ready in time");
   CHECK(Clock::now() - start < 30s);
+  CHECK(why_not_started("waits", 50s, [] { return false; }) == "a signal to end came first");
+  CHECK(Clock::now() - start < 30s);
   CHECK(::waitpid(-1, nullptr, WNOHANG) == -1);  // none is left over
   CHECK(errno == ECHILD);
+}
+
+TEST_CASE("a successor is what the path of this program leads to now, not what it led to") {
+  std::string directory = std::filesystem::temp_directory_path() / "restart-XXXXXX";
+  REQUIRE(::mkdtemp(directory.data()) != nullptr);
+  std::string link = directory + "/current";
+  std::filesystem::create_symlink(std::filesystem::read_symlink("/proc/self/exe"), link);
+  const Environment env{{kRole, "restarts"}};
+  char* const argv[] = {link.data(), nullptr};
+  pid_t pid = -1;
+  REQUIRE(::posix_spawn(&pid, link.c_str(), nullptr, nullptr, argv, environ) == 0);
+  int status = -1;
+  CHECK(::waitpid(pid, &status, 0) == pid);
+  CHECK(status == 0);
+  std::filesystem::remove_all(directory);
 }
 
 TEST_CASE("a predecessor hears once that its successor is ready, and then nothing more") {

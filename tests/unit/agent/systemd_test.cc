@@ -5,9 +5,11 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <netinet/in.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <string>
 
@@ -64,6 +66,23 @@ TEST_CASE("sockets are taken with their names, close on exec and do not block") 
   CHECK(take_passed_sockets(kFirst)->empty());
 }
 
+TEST_CASE("more than a thousand sockets are taken") {
+  constexpr int kMany = 1100;
+  rlimit before{};
+  REQUIRE(::getrlimit(RLIMIT_NOFILE, &before) == 0);
+  const rlimit enough{kFirst + kMany + 100, before.rlim_max};
+  REQUIRE(::setrlimit(RLIMIT_NOFILE, &enough) == 0);
+  const Fd socket = tcp_socket(AF_INET, true);
+  for (int i = 0; i < kMany; ++i) REQUIRE(::dup2(socket.get(), kFirst + i) == kFirst + i);
+  {
+    const Environment env{{"LISTEN_PID", this_process()}, {"LISTEN_FDS", std::to_string(kMany)}};
+    const auto sockets = take_passed_sockets(kFirst);
+    REQUIRE_MESSAGE(sockets.ok(), sockets.error().message);
+    CHECK(sockets->size() == kMany);
+  }
+  ::setrlimit(RLIMIT_NOFILE, &before);
+}
+
 TEST_CASE("sockets may come without names") {
   pass(0, tcp_socket(AF_INET, true));
   const Environment env{{"LISTEN_PID", this_process()}, {"LISTEN_FDS", "1"}};
@@ -92,9 +111,13 @@ TEST_CASE("what was passed must be listening TCP sockets, as many as it says") {
         {"LISTEN_PID", this_process()}, {"LISTEN_FDS", count}, {"LISTEN_FDNAMES", names}};
     return complaint();
   };
-  for (const char* count : {"", "-1", "1x", "1001", "99999999999999999999"}) {
+  rlimit descriptors{};
+  REQUIRE(::getrlimit(RLIMIT_NOFILE, &descriptors) == 0);
+  const auto most = std::min<rlim_t>(descriptors.rlim_cur, 1 << 30) - kFirst;
+  for (const std::string& count : {std::string(), std::string("-1"), std::string("1x"),
+                                   std::to_string(most + 1), std::string("99999999999999999999")}) {
     CHECK(complain(count, "") ==
-          fmt::format("LISTEN_FDS: \"{}\": expected a number from 0 to 1000", count));
+          fmt::format("LISTEN_FDS: \"{}\": expected a number from 0 to {}", count, most));
   }
   CHECK(complain("0", "") == "ok");
   CHECK(complain("0", "a") == "LISTEN_FDNAMES: \"a\": expected 0 names");
