@@ -1,7 +1,8 @@
-// A reload does all that it is for, or nothing of it, whichever part cannot be done.
+// A reload does all that it is for, or nothing of it, whichever part cannot be done. The audit log is opened anew
+// in any case, and its own failure is its own.
 
 import assert from "node:assert/strict";
-import { existsSync, mkdirSync, readFileSync, renameSync, rmdirSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import test from "node:test";
 
@@ -39,7 +40,6 @@ server:
     return false;
   };
   assert.ok(groups().has("first"));
-  renameSync(audit, `${audit}.1`); // a rotation is under way
 
   const rows: [string, RegExp, () => void, () => void][] = [
     ["not YAML", /not YAML/, () => writeFileSync(file("tcpvitals.yml"), config("second") + "]"), () => {}],
@@ -55,20 +55,23 @@ server:
       () => writeFileSync(file("crt"), ""),
       make,
     ],
-    ["no audit log", /server\.audit\.file: .*Is a directory/, () => mkdirSync(audit), () => rmdirSync(audit)],
   ];
   for (const [what, said, spoil, mend] of rows) {
     const failures = reloads("failure");
     writeFileSync(file("tcpvitals.yml"), config("second"));
     spoil();
+    renameSync(audit, `${audit}.1`);
     agent.child.signal("SIGHUP");
     await eventually(5, () => assert.equal(reloads("failure"), failures + 1, what));
     await eventually(5, () => assert.match(agent.child.stderr.split("configuration not reloaded").at(-1)!, said, what));
     assert.ok(groups().has("first") && !groups().has("second"), what);
-    assert.ok(writtenTo(`${audit}.1`), what);
+    assert.ok(writtenTo(audit), what);
     mend();
-    assert.ok(!existsSync(audit), what);
   }
+  renameSync(audit, `${audit}.1`);
+  agent.child.signal("SIGUSR1"); // which is for the audit log alone
+  await eventually(5, () => assert.ok(existsSync(audit)));
+  assert.equal(reloads("success"), 0);
 
   writeFileSync(file("tcpvitals.yml"), config("second"));
   agent.child.signal("SIGHUP");
@@ -80,4 +83,11 @@ server:
   agent.child.signal("SIGHUP");
   await eventually(5, () => assert.equal(reloads("success"), 2));
   assert.ok(writtenTo(audit));
+
+  renameSync(audit, `${audit}.3`);
+  mkdirSync(audit);
+  agent.child.signal("SIGHUP");
+  await eventually(5, () => assert.equal(reloads("success"), 3));
+  assert.match(agent.child.stderr, /audit log not opened anew.*Is a directory/);
+  assert.ok(writtenTo(`${audit}.3`));
 });
