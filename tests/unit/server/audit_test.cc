@@ -450,6 +450,10 @@ TEST_CASE("/dev/stdout is a target whatever it is, and none that is full makes t
     const Fd reader(ends[0]);
     const Fd writer(ends[1]);
     REQUIRE(::fcntl(reader.get(), F_SETFL, O_NONBLOCK) == 0);
+    const int small = 4096;
+    REQUIRE((is_socket
+                 ? ::setsockopt(writer.get(), SOL_SOCKET, SO_SNDBUF, &small, sizeof small) == 0
+                 : ::fcntl(writer.get(), F_SETPIPE_SZ, small) == small));
     std::unique_ptr<AuditLog> log;
     {
       const Stdout redirected(writer.get());
