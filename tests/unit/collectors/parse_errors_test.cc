@@ -10,22 +10,23 @@
 #include <string>
 
 #include "base/fd.h"
+#include "base/log.h"
 
 using namespace tcpvitals;
 using namespace std::chrono_literals;
 
 namespace {
 
-// What `work` writes to stderr.
+// What `work` logs.
 template <typename Work>
 std::string logged(Work work) {
-  std::fflush(stderr);
+  REQUIRE(flush_log(Clock::now() + 10s));
   std::FILE* const file = std::tmpfile();
   REQUIRE(file != nullptr);
   const Fd before(::dup(STDERR_FILENO));
   ::dup2(::fileno(file), STDERR_FILENO);
   work();
-  std::fflush(stderr);
+  REQUIRE(flush_log(Clock::now() + 10s));
   ::dup2(before.get(), STDERR_FILENO);
   std::array<char, 4096> text{};
   const ssize_t n = ::pread(::fileno(file), text.data(), text.size(), 0);
