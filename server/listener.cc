@@ -15,41 +15,12 @@
 namespace tcpvitals {
 namespace {
 
-struct SocketOption {
-  const char* name;
-  int level;
-  int option;
-  std::int64_t value;
-  bool zero_is_value = false;  // else with 0 the socket keeps what it has
-};
-
-// Options of TCP that are set here are inherited by what is accepted and cost nothing per
-// connection. A socket that was passed may have other values: where 0 is off, it is set too.
+// What is accepted inherits the options of a connection: they cost nothing per connection.
 Result<void> set_options(const Fd& fd, const ListenerOptions& options) {
-  const SocketOption rows[] = {
-      {"TCP_NODELAY", IPPROTO_TCP, TCP_NODELAY, options.nodelay ? 1 : 0, true},
-      {"SO_KEEPALIVE", SOL_SOCKET, SO_KEEPALIVE, options.keepalive.idle.count() > 0 ? 1 : 0, true},
-      {"TCP_KEEPIDLE", IPPROTO_TCP, TCP_KEEPIDLE, options.keepalive.idle.count()},
-      {"TCP_KEEPINTVL", IPPROTO_TCP, TCP_KEEPINTVL, options.keepalive.interval.count()},
-      {"TCP_KEEPCNT", IPPROTO_TCP, TCP_KEEPCNT, options.keepalive.count},
-      {"TCP_USER_TIMEOUT", IPPROTO_TCP, TCP_USER_TIMEOUT, options.user_timeout.count(), true},
-      {"TCP_FASTOPEN", IPPROTO_TCP, TCP_FASTOPEN, options.fast_open},
-      {"TCP_DEFER_ACCEPT", IPPROTO_TCP, TCP_DEFER_ACCEPT, options.defer_accept.count(), true},
-      {"SO_RCVBUF", SOL_SOCKET, SO_RCVBUF, options.receive_buffer},
-      {"SO_SNDBUF", SOL_SOCKET, SO_SNDBUF, options.send_buffer},
-  };
-  for (const SocketOption& row : rows) {
-    if (row.value == 0 && !row.zero_is_value) continue;
-    if (!set_option(fd, row.level, row.option, static_cast<int>(row.value))) {
-      return errno_error(row.name, errno);
-    }
-  }
-  const std::string& congestion = options.congestion_control;
-  if (!congestion.empty() && ::setsockopt(fd.get(), IPPROTO_TCP, TCP_CONGESTION, congestion.data(),
-                                          static_cast<socklen_t>(congestion.size())) != 0) {
-    return errno_error("TCP_CONGESTION " + congestion, errno);
-  }
-  return {};
+  if (auto set = set_connection_options(fd, options); !set) return set;
+  return set_options(fd, {{"TCP_FASTOPEN", IPPROTO_TCP, TCP_FASTOPEN, options.fast_open},
+                          {"TCP_DEFER_ACCEPT", IPPROTO_TCP, TCP_DEFER_ACCEPT,
+                           options.defer_accept.count(), true}});
 }
 
 // SO_REUSEPORT lets every process of this user join the port in silence. The first socket is bound

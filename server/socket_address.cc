@@ -1,13 +1,16 @@
 #include "server/socket_address.h"
 
 #include <ifaddrs.h>
+#include <linux/sockios.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <sys/ioctl.h>
 
 #include <cerrno>
 #include <cstdint>
 #include <cstring>
 #include <random>
+#include <string>
 
 namespace tcpvitals {
 
@@ -45,6 +48,51 @@ Endpoint on_this_host(Endpoint endpoint) {
 
 bool set_option(const Fd& fd, int level, int option, int value) {
   return ::setsockopt(fd.get(), level, option, &value, sizeof value) == 0;
+}
+
+Result<void> set_options(const Fd& fd, std::initializer_list<SocketOption> options) {
+  for (const SocketOption& row : options) {
+    if (row.value == 0 && !row.zero_is_value) continue;
+    if (!set_option(fd, row.level, row.option, static_cast<int>(row.value))) {
+      return errno_error(row.name, errno);
+    }
+  }
+  return {};
+}
+
+Result<void> set_connection_options(const Fd& fd, const ListenerOptions& options) {
+  const KeepAlive& keepalive = options.keepalive;
+  auto set = set_options(
+      fd,
+      {
+          {"TCP_NODELAY", IPPROTO_TCP, TCP_NODELAY, options.nodelay, true},
+          {"SO_KEEPALIVE", SOL_SOCKET, SO_KEEPALIVE, keepalive.idle.count() > 0, true},
+          {"TCP_KEEPIDLE", IPPROTO_TCP, TCP_KEEPIDLE, keepalive.idle.count()},
+          {"TCP_KEEPINTVL", IPPROTO_TCP, TCP_KEEPINTVL, keepalive.interval.count()},
+          {"TCP_KEEPCNT", IPPROTO_TCP, TCP_KEEPCNT, keepalive.count},
+          {"TCP_USER_TIMEOUT", IPPROTO_TCP, TCP_USER_TIMEOUT, options.user_timeout.count(), true},
+          {"SO_RCVBUF", SOL_SOCKET, SO_RCVBUF, options.receive_buffer},
+          {"SO_SNDBUF", SOL_SOCKET, SO_SNDBUF, options.send_buffer},
+      });
+  const std::string& congestion = options.congestion_control;
+  if (!set || congestion.empty()) return set;
+  if (::setsockopt(fd.get(), IPPROTO_TCP, TCP_CONGESTION, congestion.data(),
+                   static_cast<socklen_t>(congestion.size())) != 0) {
+    return errno_error("TCP_CONGESTION " + congestion, errno);
+  }
+  return {};
+}
+
+std::uint32_t unacknowledged(const Fd& fd) {
+  int bytes = 0;
+  ::ioctl(fd.get(), SIOCOUTQ, &bytes);
+  return static_cast<std::uint32_t>(bytes);
+}
+
+std::uint32_t unread(const Fd& fd) {
+  int bytes = 0;
+  ::ioctl(fd.get(), SIOCINQ, &bytes);
+  return static_cast<std::uint32_t>(bytes);
 }
 
 void reset_on_close(const Fd& fd) {
@@ -119,7 +167,6 @@ Fd open_socket(const Endpoint& to) {
 Result<void> connect_socket(const Fd& fd, const Endpoint& to,
                             const std::function<void(const Endpoint&)>& bound) {
   SocketAddress address(to);
-  set_option(fd, IPPROTO_TCP, TCP_NODELAY, 1);
   if (bound) {
     auto done = bind_to_loopback(fd, address.get()->sa_family);
     if (!done) return done;

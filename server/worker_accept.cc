@@ -166,7 +166,6 @@ Connection& Worker::add(std::size_t index, Fd fd, const Endpoint& peer, Phase fi
   c.listener = static_cast<std::uint16_t>(index);
   c.peer = peer;
   c.opened = now_;
-  c.active_tick = tick_;
   c.phase = first;
   c.events = wanted_events(c);
   if (!watch_fd(epoll_, EPOLL_CTL_ADD, c.fd.get(), c.events, c.tag())) doom(c, CloseCause::kError);
@@ -213,7 +212,9 @@ Result<Connection*> Worker::connect(Connection& from, const Endpoint& to,
                                     const std::function<void(const Endpoint&)>& bound) {
   auto fd = take_socket(from, to);
   if (!fd) return std::move(fd.error());
-  if (auto sent = connect_socket(*fd, to, bound); !sent) {
+  auto sent = set_connection_options(*fd, options_of(from));
+  if (sent) sent = connect_socket(*fd, to, bound);
+  if (!sent) {
     options_.shared.pool(options_of(from)).give(1);
     return std::move(sent.error());
   }
