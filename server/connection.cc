@@ -4,19 +4,26 @@
 
 namespace tcpvitals {
 
+void PendingOutput::drop(std::size_t sent) {
+  sent_ += sent;
+  if (sent_ < size()) return;
+  bytes_ = std::vector<char>(waiting().begin(), waiting().end());
+  sent_ = 0;
+}
+
 void ConnectionSlab::add_chunk() {
   const auto first = static_cast<std::uint32_t>(chunks_.size() * kChunk);
   auto& chunk = chunks_.emplace_back(std::make_unique<Connection[]>(kChunk));
   for (std::uint32_t i = kChunk; i-- > 0;) {
     chunk[i].slot = first + i;
-    chunk[i].next_free = std::exchange(free_, first + i);
+    chunk[i].timer.next = std::exchange(free_, first + i);
   }
 }
 
 Connection& ConnectionSlab::acquire(Fd fd) {
   if (free_ == kNone) add_chunk();
   Connection& connection = at(free_);
-  free_ = connection.next_free;
+  free_ = std::exchange(connection.timer, {}).next;
   connection.fd = std::move(fd);
   ++live_;
   return connection;
@@ -28,7 +35,7 @@ void ConnectionSlab::release(Connection& connection) {
   connection = Connection{};
   connection.slot = slot;
   connection.generation = generation != 0 ? generation : 1;
-  connection.next_free = std::exchange(free_, slot);
+  connection.timer.next = std::exchange(free_, slot);
   --live_;
 }
 

@@ -9,6 +9,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -22,12 +23,21 @@
 
 namespace tcpvitals {
 
-// Output that the socket did not take yet.
-struct PendingOutput {
-  std::vector<char> bytes;
-  std::size_t sent = 0;
+// Output that the socket did not take yet. Memory is bounded by what waits: at most half of the
+// bytes kept are sent ones, and the buffer has room for at most as many again.
+class PendingOutput {
+ public:
+  std::size_t size() const { return bytes_.size() - sent_; }
+  std::size_t capacity() const { return bytes_.capacity(); }
+  std::span<const char> waiting() const { return std::span(bytes_).subspan(sent_); }
 
-  std::size_t size() const { return bytes.size() - sent; }
+  void append(std::span<const char> more) { bytes_.insert(bytes_.end(), more.begin(), more.end()); }
+  // The first of them are sent.
+  void drop(std::size_t sent);
+
+ private:
+  std::vector<char> bytes_;
+  std::size_t sent_ = 0;
 };
 
 // What a PROXY header said.
@@ -43,6 +53,7 @@ enum class Phase : std::uint8_t {
   kHandshake,    // of TLS
   kConnecting,   // outbound
   kOpen,         // the handler has it
+  kResetting,    // a reset follows when the peer has acknowledged all that was written
   kFinishing,    // both ends are shut; the peer has not acknowledged ours yet
 };
 
@@ -50,26 +61,24 @@ struct Connection {
   ConnectionVitals vitals;
   std::uint64_t id = 0;             // rises over the whole server, see Stream::id(); 0: outbound
   std::uint64_t read_bytes = 0;     // by the handler: TLS and PROXY are not in it
-  std::uint64_t written_bytes = 0;  // likewise
+  std::uint64_t written_bytes = 0;  // to the kernel, likewise
   TimePoint opened;
-  TimePoint phase_began;
   std::unique_ptr<PendingOutput> output;  // only while a write is blocked
   std::unique_ptr<ProxiedEnds> proxied;   // only where a PROXY header came
   std::unique_ptr<TlsSession> tls;
   void* context = nullptr;  // the handler's
   Endpoint peer;
+  std::uint16_t listener = 0;
   Fd fd;  // valid while the connection lives
   std::uint32_t slot = 0;
-  std::uint32_t generation = 1;  // never 0
-  std::uint32_t next_free = 0;
-  std::uint32_t events = 0;       // what epoll watches for
-  std::uint32_t active_tick = 0;  // when bytes last came or went
-  std::uint32_t bytes_at_look = 0;
-  std::uint32_t write_tick = 0;      // when output began to wait, or last went
-  std::uint32_t unacknowledged = 0;  // bytes, when last looked at after our FIN
-  WheelLinks timer;
-  std::uint16_t listener = 0;
-  std::int16_t error = 0;  // errno of what ended it
+  std::uint32_t generation = 1;     // never 0
+  std::uint32_t events = 0;         // what epoll watches for
+  std::uint32_t read_tick = 0;      // when bytes last came, or the phase began
+  std::uint32_t taken_tick = 0;     // when the peer last took output, or could begin to
+  std::uint32_t acked_bytes = 0;    // low half of what it had acknowledged at the last look
+  std::uint32_t bytes_at_look = 0;  // of a drain
+  WheelLinks timer;                 // of a free slot: the next one
+  std::int16_t error = 0;           // errno of what ended it
   Phase phase = Phase::kOpen;
   CloseCause cause{};
   bool outbound : 1 = false;
@@ -80,21 +89,27 @@ struct Connection {
   bool finished : 1 = false;      // our FIN is sent
   bool doomed : 1 = false;        // to be closed when the turn comes to it, for `cause`
   bool reset : 1 = false;         // with a reset
-  bool touched = false;           // in the list of those
+  bool lost : 1 = false;          // nothing can be sent; what came before is still read
+  bool touched : 1 = false;       // in the list of those
   bool shakes_hands : 1 = false;  // has a place among the handshakes
-  bool tls_writes : 1 = false;    // the handshake waits to write
+  bool tls_writes : 1 = false;    // the handshake, or a read, waits to write
+  bool tls_reads : 1 = false;     // a write waits to read
+  bool notifies : 1 = false;      // close_notify waits to be written
+  bool stalled : 1 = false;       // the last look found nothing newly acknowledged
+  bool data_left : 1 = false;     // finishing: the last look found more than the FIN unacknowledged
   bool counted : 1 = false;       // by the peer limits
   bool has_spare : 1 = false;     // a socket of its worker waits for its backend
-  bool looked_at = false;         // by a drain, when so many bytes had moved
+  bool looked_at : 1 = false;     // by a drain, when so many bytes had moved
   bool drained : 1 = false;       // the server asked it to end
   bool handled : 1 = false;       // the handler knows it
-  bool audited = false;           // its audit record `open` is written
+  bool audited : 1 = false;       // its audit record `open` is written
 
   std::uint64_t tag() const { return std::uint64_t{generation} << 32 | slot; }
   std::size_t pending() const { return output ? output->size() : 0; }
+  bool waits_to_write() const { return output || tls_writes || notifies; }
   Endpoint client() const { return proxied ? proxied->client : peer; }
 };
-static_assert(sizeof(Connection) <= 256);
+static_assert(sizeof(Connection) <= 232);
 
 class ConnectionSlab {
  public:

@@ -37,6 +37,8 @@ class Stream {
   // Sends; what the socket does not take now is kept, up to max_output_bytes, beyond which the
   // connection is closed with cause `handler`. False if anything waits after that, or if nothing
   // will be sent any more. While something waits nothing is read, unless the stream is duplex.
+  // After the peer has reset the connection what it sent before is still read, and what is written
+  // is dropped.
   bool write(std::string_view bytes);
 
   // Our end of the stream, after what waits. The connection is closed when the peer's end came too.
@@ -44,6 +46,9 @@ class Stream {
   // Closes at once, with a reset: the peer must not take what it has for the whole stream. In
   // on_close() only the reset is still to be had.
   void abort(CloseCause cause = CloseCause::kHandler);
+  // Closes with a reset when the peer has acknowledged all that was written, within write_stall.
+  // Until then nothing is read or written.
+  void break_off(CloseCause cause = CloseCause::kHandler);
 
   // Nothing is read until resume().
   void pause();
@@ -93,7 +98,7 @@ class Handler {
   virtual void on_data(Stream stream, std::string_view bytes) = 0;
   // The peer sends no more.
   virtual void on_end(Stream stream) { stream.finish(); }
-  // All that waited is sent.
+  // Nothing waits any more: all of it is sent, or dropped because the peer is gone.
   virtual void on_drained(Stream /*stream*/) {}
   // The server wants to end: a stream that is left open is closed when its patience is over.
   virtual void on_drain(Stream stream) { stream.finish(); }

@@ -35,10 +35,10 @@ struct Deadlines {
   std::chrono::seconds proxy_header{5};
   std::chrono::seconds handshake{10};  // TLS
   std::chrono::seconds connect{5};     // relay: to the backend
-  std::chrono::seconds idle{0};        // nothing received and nothing sent
-  // After our end of the stream: nothing received, and nothing of what we sent acknowledged.
-  std::chrono::seconds half_closed{60};
-  std::chrono::seconds write_stall{60};  // output waits and the peer takes none of it
+  // Nothing received, and nothing of what we sent acknowledged, while the handler reads.
+  std::chrono::seconds idle{0};
+  std::chrono::seconds half_closed{60};  // the same, after our end of the stream
+  std::chrono::seconds write_stall{60};  // output waits and the peer acknowledges nothing
   std::chrono::seconds lifetime{0};
 
   bool operator==(const Deadlines&) const = default;

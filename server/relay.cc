@@ -73,7 +73,7 @@ void Relay::on_end(Stream stream) {
 }
 
 // What ends one of them in disorder ends both with a reset: neither peer must take half a stream
-// for a whole one.
+// for a whole one. What was received of it goes before.
 void Relay::on_close(Stream stream, CloseCause cause) {
   if (stream.context() == nullptr) return;
   Pair& pair = Pair::of(stream);
@@ -90,7 +90,7 @@ void Relay::on_close(Stream stream, CloseCause cause) {
   if (!other) {
     delete &pair;
   } else if (!in_order) {
-    other->abort(stream.is_outbound() ? CloseCause::kBackend : CloseCause::kHandler);
+    other->break_off(stream.is_outbound() ? CloseCause::kBackend : CloseCause::kHandler);
   }
 }
 

@@ -3,7 +3,8 @@
 // Each direction flows at the pace of its receiver, ends by itself (half-close), and holds at most
 // max_output_bytes. A client whose backend cannot be reached is closed with cause `backend`. What
 // does not end in order, by a reset, a deadline or the end of the server, is reset on both sides:
-// nobody takes a part for the whole.
+// nobody takes a part for the whole. The other side first gets what was received, the early answer
+// of a backend that breaks off above all.
 #pragma once
 
 #include "server/handler.h"

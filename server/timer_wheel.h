@@ -1,11 +1,13 @@
 // TimerWheel: one timer a connection, to the second, in O(1).
 //
 // A hashed wheel: slot t mod 256 lists who is due at tick t, or 256 ticks later, and so on; who is
-// not due yet is passed over. A timer that is set later than needed is never a fault here: whoever
-// is called looks at the clock and sets it anew, so activity need not touch the wheel at all. The
-// lists go through the slab's slots, 12 bytes a connection. Not thread-safe.
+// not due yet is passed over. A timer that is set too early is no fault here: whoever is called
+// looks at the clock and sets it anew, so activity need not touch the wheel at all. A tick that has
+// passed stands for the next one. The lists go through the slab's slots, 12 bytes a connection. Not
+// thread-safe.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
@@ -28,8 +30,9 @@ class TimerWheel {
 
   explicit TimerWheel(LinksOf links_of) : links_of_(links_of) { heads_.fill(kNone); }
 
-  // At tick `due`, which is not 0; a timer that was set before is moved.
+  // At tick `due`, or at the next one if that has passed; a timer that was set before is moved.
   void set(std::uint32_t slot, std::uint32_t due) {
+    due = std::max(due, tick_ + 1);
     WheelLinks& links = links_of_(slot);
     if (links.due == due) return;
     if (links.due != 0) unlink(links);

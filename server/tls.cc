@@ -442,6 +442,9 @@ TlsIo TlsSession::write(std::span<const char> bytes) {
 TlsStep TlsSession::shutdown() {
   if (notified_) return TlsStep::kDone;
   begin_call();
+  if (SSL_in_init(session_.get()) == 1) {  // the answer to a KeyUpdate waits to be written
+    if (const int result = SSL_do_handshake(session_.get()); result != 1) return step_after(result);
+  }
   const int result = SSL_shutdown(session_.get());
   if (result < 0) return step_after(result);
   notified_ = true;

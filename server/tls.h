@@ -17,6 +17,7 @@
 #include <string_view>
 #include <vector>
 
+#include "base/clock.h"
 #include "base/result.h"
 #include "server/options.h"
 
@@ -131,7 +132,7 @@ enum class TlsStep : std::uint8_t {
   kWantWrite,  // again when it is writable; a read may want this too
   kEnd,        // the peer ended its stream, as it should
   kTruncated,  // the peer's end came without close_notify: what was received may be cut short
-  kFailed,     // see failure(); only destruction is left
+  kFailed,     // see failure(); what came before a failed write may still be read
 };
 
 struct TlsIo {
@@ -183,6 +184,7 @@ class TlsSession {
   std::string peer_subject() const;
 
   const TlsFailure& failure() const { return failure_; }
+  TimePoint began() const { return began_; }
 
  private:
   explicit TlsSession(int fd) : socket_{fd} {}
@@ -191,6 +193,7 @@ class TlsSession {
 
   TlsSocket socket_;
   bool notified_ = false;
+  const TimePoint began_ = Clock::now();
   std::unique_ptr<ssl_st, TlsFree> session_;
   TlsFailure failure_;
 };

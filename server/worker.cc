@@ -193,7 +193,8 @@ void Worker::drain_quiet() {
   slab_.for_each([&](Connection& c) {
     if (c.phase != Phase::kOpen || c.outbound || c.drained) return;
     const auto bytes = static_cast<std::uint32_t>(c.read_bytes + c.written_bytes);
-    c.drained = !patient || (std::exchange(c.looked_at, true) && bytes == c.bytes_at_look);
+    c.drained = !patient || (c.looked_at && bytes == c.bytes_at_look);
+    c.looked_at = true;
     c.bytes_at_look = bytes;
     if (c.drained) handler_of(c).on_drain(Stream(*this, c));
   });

@@ -13,7 +13,7 @@
 // no connection is released while a handler or the loop still holds it.
 //
 // worker.cc has the loop, worker_accept.cc the listening side, worker_stream.cc the life of a
-// connection.
+// connection, worker_end.cc its deadlines and its end.
 #pragma once
 
 #include <sys/epoll.h>
@@ -36,6 +36,7 @@
 #include "server/audit.h"
 #include "server/connection.h"
 #include "server/connection_series.h"
+#include "server/deadlines.h"
 #include "server/handler.h"
 #include "server/listener.h"
 #include "server/options.h"
@@ -190,22 +191,27 @@ class Worker {
   };
   Sent transmit(Connection& c, std::span<const char> bytes);
   bool write_to(Connection& c, std::span<const char> bytes);
+  void drop_output(Connection& c);
+  void go_on_writing(Connection& c);
   void flush(Connection& c);
-  void fail(Connection& c, int error);
-  void doom(Connection& c, CloseCause cause);
   void touch(Connection& c);
   void settle_touched();
   void settle(Connection& c);
-  bool send_fin(Connection& c);
-  void await_final_ack(Connection& c, bool failed);
   std::uint32_t wanted_events(const Connection& c) const;
   void watch(Connection& c);
   void watch_anew(Connection& c);
-  bool takes_the_rest(Connection& c) const;
-  struct Due {
-    std::uint32_t tick;  // 0: never
-    CloseCause cause;
-  };
+
+  // worker_end.cc
+  static bool has_unread(const Connection& c);
+  void lose(Connection& c, int error);
+  void end_lost(Connection& c);
+  void fail(Connection& c, int error);
+  void doom(Connection& c, CloseCause cause);
+  void break_off(Connection& c, CloseCause cause);
+  void send_fin(Connection& c);
+  void await_final_ack(Connection& c, bool failed);
+  void expect_progress(Connection& c);
+  void look(Connection& c);
   Due due(const Connection& c) const;
   void schedule(Connection& c);
   void on_due(Connection& c);

@@ -58,6 +58,14 @@ inline ListenerStatistics statistics_when_idle(Server& server) {
 inline std::uint64_t closed(const ListenerStatistics& s, CloseCause cause) {
   return s.closed[static_cast<std::size_t>(cause)];
 }
+inline std::uint64_t closed_when_idle(Server& server, CloseCause cause) {
+  return closed(statistics_when_idle(server), cause);
+}
+
+inline std::unique_ptr<Server> start_one(ListenerOptions listener, AuditLog* audit = nullptr) {
+  return start({.listeners = {std::move(listener)}, .workers = 1, .audit = audit});
+}
+
 inline std::uint64_t pauses(const ListenerStatistics& s, PauseReason reason) {
   return s.pauses[static_cast<std::size_t>(reason)];
 }
@@ -98,10 +106,8 @@ class Client {
     return ::connect(fd_.get(), address.get(), address.length) == 0;
   }
 
-  void small_receive_buffer() {
-    const int bytes = 4096;
-    ::setsockopt(fd_.get(), SOL_SOCKET, SO_RCVBUF, &bytes, sizeof bytes);
-  }
+  void small_receive_buffer() { set_buffer(SO_RCVBUF); }
+  void small_send_buffer() { set_buffer(SO_SNDBUF); }
 
   // False if the peer is gone.
   bool send(std::string_view bytes) {
@@ -153,9 +159,15 @@ class Client {
     fd_.reset();
   }
   void close() { fd_.reset(); }
+  const Fd& fd() const { return fd_; }
   Endpoint local() const { return local_endpoint(fd_); }
 
  private:
+  void set_buffer(int option) {
+    const int bytes = 4096;
+    ::setsockopt(fd_.get(), SOL_SOCKET, option, &bytes, sizeof bytes);
+  }
+
   Fd fd_;
 };
 

@@ -2,15 +2,25 @@
 #pragma once
 
 #include <string>
+#include <utility>
 
 #include "tests/support/serving.h"
 #include "tests/support/tls_testing.h"
 
 namespace tcpvitals::testing {
 
+struct TlsFiles {
+  Directory directory;
+  Identity identity = make_identity({});
+  TlsOptions options{.certificate_file = directory.write("crt", identity.certificate),
+                     .key_file = directory.write("key", identity.key)};
+};
+
 struct TlsPeer {
   explicit TlsPeer(const Endpoint& endpoint, const TlsClientOptions& options = {})
       : socket(Client::to(endpoint)), tls(options) {}
+  TlsPeer(Client connected, const TlsClientOptions& options = {})
+      : socket(std::move(connected)), tls(options) {}
 
   bool handshake() {
     bool done = false;

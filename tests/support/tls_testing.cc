@@ -152,6 +152,11 @@ std::string TlsClient::read() {
   return bytes;
 }
 
+void TlsClient::update_keys() {
+  REQUIRE(SSL_key_update(session_, SSL_KEY_UPDATE_REQUESTED) == 1);
+  REQUIRE(SSL_do_handshake(session_) == 1);
+}
+
 void TlsClient::notify() { SSL_shutdown(session_); }
 bool TlsClient::notified() const {
   return (SSL_get_shutdown(session_) & SSL_RECEIVED_SHUTDOWN) != 0;

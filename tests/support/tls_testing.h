@@ -66,6 +66,7 @@ class TlsClient {
   void write(std::string_view bytes);
   std::string read();     // what there is
   void notify();          // close_notify
+  void update_keys();     // a KeyUpdate that asks for one
   bool notified() const;  // by the server
 
   std::string take();              // bytes for the server

@@ -8,15 +8,13 @@
 #include <atomic>
 #include <cctype>
 #include <cerrno>
-#include <fstream>
 #include <map>
-#include <nlohmann/json.hpp>
 #include <set>
 #include <string>
 
-#include "server/audit.h"
 #include "server/handler.h"
 #include "server/relay_table.h"
+#include "tests/support/audited.h"
 #include "tests/support/serving.h"
 #include "tests/support/tls_peer.h"
 #include "tests/support/tls_testing.h"
@@ -26,18 +24,8 @@ using namespace tcpvitals::testing;
 
 namespace {
 
-using Json = nlohmann::json;
-
 std::uint64_t rejected(const ListenerStatistics& s, RejectReason reason) {
   return s.rejected[static_cast<std::size_t>(reason)];
-}
-
-std::uint64_t closed_when_idle(Server& server, CloseCause cause) {
-  return closed(statistics_when_idle(server), cause);
-}
-
-std::unique_ptr<Server> start_one(ListenerOptions listener, AuditLog* audit = nullptr) {
-  return start({.listeners = {std::move(listener)}, .workers = 1, .audit = audit});
 }
 
 std::string v1(const std::string& client, const std::string& server = "192.0.2.9 443") {
@@ -52,23 +40,6 @@ std::vector<IpPrefix> prefixes(std::initializer_list<const char*> texts) {
   for (const char* text : texts) parsed.push_back(*parse_ip_prefix(text));
   return parsed;
 }
-
-// The lines of an audit log, by event.
-struct Audited {
-  Directory directory;
-  std::unique_ptr<AuditLog> log = std::move(*AuditLog::open({.path = directory.path("audit")}));
-
-  std::vector<Json> lines(const std::string& event) {
-    CHECK(log->flush(Clock::now() + 10s));
-    std::vector<Json> found;
-    std::ifstream file(directory.path("audit"));
-    for (std::string line; std::getline(file, line);) {
-      Json parsed = Json::parse(line);
-      if (parsed["event"] == event) found.push_back(std::move(parsed));
-    }
-    return found;
-  }
-};
 
 }  // namespace
 
@@ -703,17 +674,6 @@ TEST_CASE("who goes on talking is not idle") {
   }
   CHECK(statistics(*server).live() == 1);
 }
-
-namespace {
-
-struct TlsFiles {
-  Directory directory;
-  Identity identity = make_identity({});
-  TlsOptions options{.certificate_file = directory.write("crt", identity.certificate),
-                     .key_file = directory.write("key", identity.key)};
-};
-
-}  // namespace
 
 TEST_CASE("TLS: small and large messages, orderly ends, and a line in the audit log") {
   Audited audited;

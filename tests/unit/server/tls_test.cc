@@ -559,6 +559,19 @@ TEST_CASE("a close_notify that the socket did not take is sent later") {
   CHECK(link.client.notified());
 }
 
+TEST_CASE("what came before a write that failed may still be read") {
+  const auto context = Files().load();
+  for (const int version : {TLS1_2_VERSION, TLS1_3_VERSION}) {
+    Link link(*context, {.version = version});
+    REQUIRE(link.handshake() == TlsStep::kDone);
+    link.send("last words");
+    link.client_end.reset();
+    CHECK(link.session->write("answer").step == TlsStep::kFailed);
+    CHECK(link.session->failure().error == EPIPE);
+    CHECK(link.read() == "last words");
+  }
+}
+
 TEST_CASE("the rest of a record is pending; the next record stays in the socket") {
   const auto context = Files().load();
   Link link(*context);
