@@ -49,7 +49,7 @@ const std::set<std::string> kTimings{
 // The embedded server has no kernel file to be captured: what it would say of an orderly
 // connection, of one that was reset, and of a live one on a bad path.
 ServerSnapshot server_snapshot() {
-  ListenerReport echo{"echo", 19'000, {}};
+  ListenerReport echo{.name = "echo", .gauges = {.limit = 19'000}};
   ListenerStatistics& s = echo.statistics;
   s.accepted = 3;
   s.closed[static_cast<std::size_t>(CloseCause::kPeerFin)] = 1;
@@ -62,8 +62,8 @@ ServerSnapshot server_snapshot() {
   s.tcp.retransmitted_segments = 15;
   s.tcp.spurious_retransmissions = 2;
   s.tcp.retransmission_timeouts = 1;
-  for (const std::uint64_t us : {80, 240, 31'000}) s.tcp.rtt.observe(us);
-  for (const std::uint64_t us : {60, 190}) s.tcp.min_rtt.observe(us);
+  for (const std::uint64_t us : {80U, 240U, 31'000U}) s.tcp.rtt.observe(us);
+  for (const std::uint64_t us : {60U, 190U}) s.tcp.min_rtt.observe(us);
   ConnectionReport bad{3, 0, 90s, {}};
   bad.vitals.sent_bytes = bad.vitals.received_bytes = 1'158'400;
   bad.vitals.data_segments_sent = 800;

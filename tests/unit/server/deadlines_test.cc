@@ -156,7 +156,7 @@ TEST_CASE("output keeps its order across what is sent and what is added") {
   PendingOutput output;
   std::string written;
   std::string sent;
-  for (int i = 0; i < 1000; ++i) {
+  for (std::size_t i = 0; i < 1000; ++i) {
     const std::string piece = std::to_string(i) + ",";
     written += piece;
     output.append(piece);
