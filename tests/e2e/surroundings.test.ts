@@ -52,5 +52,7 @@ test("a restart runs the release that the path leads to now", async (t) => {
   child.signal("SIGUSR2");
   const pid = await eventually(20, () => Number(/msg=restarted pid=(\d+)/.exec(child.stderr)![1]));
   t.after(() => running(pid) && process.kill(pid, "SIGKILL"));
+  // The lab waits for a child until its stderr is closed, which the successor has too.
+  await eventually(20, () => assert.equal(running(child.pid), false, "the old process has not ended"));
   assert.equal(readlinkSync(`/proc/${pid}/exe`), at("v2/tcpvitals"));
 });
