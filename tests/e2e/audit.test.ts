@@ -170,7 +170,7 @@ test("a full disk: who connects is served, and what is lost is counted in its pl
     assert.ok(count(page, "queued_bytes") > 60_000); // the half that waits is full
     assert.ok(count(page, "queued_bytes") <= count(page, "queue_limit_bytes"));
   }
-  assert.match(agent.child.stderr, /audit log: cannot write.*No space left on device/);
+  await eventually(5, () => assert.match(agent.child.stderr, /audit log: cannot write.*No space left on device/));
 
   truncateSync(filler);
   const { lost, gaps } = await assertWhole(agent, seen(log));

@@ -250,6 +250,7 @@ test("without capabilities the agent watches its own namespace, and says so once
   }
   const sent = page.samples("tcp_host_segments_sent_total");
   assert.deepEqual(sent.map(({ labels }) => labels["netns"]), ["host"]);
+  await agent.child.stop();
   const lines = agent.child.stderr.split("\n").filter((line) => /level=warning.*netns/.test(line));
   assert.equal(lines.length, 1, lines.join("\n"));
   assert.match(lines[0]!, /only our own namespace is watched.*CAP_SYS_ADMIN, CAP_NET_BROADCAST, CAP_NET_ADMIN/);

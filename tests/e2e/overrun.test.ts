@@ -150,8 +150,10 @@ test("an agent that stood still for ten seconds of churn says what it missed, an
   const rise = (name: string): number => after.value(name) - before.value(name);
   assert.ok(rise("tcpvitals_event_overruns_total") > 0);
   const lost = rise("tcpvitals_connection_events_lost_total");
-  const logged = [...agent.child.stderr.matchAll(/level=warning msg="events .* lost.*" events=(\d+)/g)];
-  assert.ok(logged.length > 0 && Number(logged[0]![1]) > 0, agent.child.stderr);
+  await eventually(5, () => {
+    const logged = [...agent.child.stderr.matchAll(/level=warning msg="events .* lost.*" events=(\d+)/g)];
+    assert.ok(logged.length > 0 && Number(logged[0]![1]) > 0, agent.child.stderr);
+  });
 
   const opened = bothEnds("tcp_connections_opened_total", before, after);
   assert.deepEqual(bothEnds("tcp_connections_closed_total", before, after), opened);
