@@ -27,8 +27,8 @@ struct HttpOptions {
   Endpoint listen = *parse_endpoint("127.0.0.1:0");  // IPv4; port 0: any
 
   // Whose connections are answered, and who their clients are; must outlive the server. It guards
-  // the listening socket, so that nobody else can connect, and would be answered 403. Null: everyone
-  // is answered, as the client it is.
+  // the listening socket, so that nobody else can connect, and would be answered 403. Null:
+  // everyone is answered, as the client it is.
   RelayTable* relays = nullptr;
   std::string metrics_path = "/metrics";  // by check_metrics_path()
   unsigned max_requests = 40;  // of all that takes a while at once; one more is answered 503
