@@ -450,7 +450,7 @@ TEST_CASE("of workers that share a socket one wakes for a connection, each in it
   // One for a connection and one for its data; and each of a worker's seconds.
   const std::uint64_t sleeps = sleeps_of_workers() - before;
   CHECK(double(sleeps) < 4 * kConnections + kWorkers * (2 + 2 * seconds_since(start)));
-  const auto& live = snapshot(**server).listeners[0].live_by_worker;
+  const auto live = snapshot(**server).listeners[0].live_by_worker;
   CHECK(live.size() == kWorkers);
   CHECK(std::count(live.begin(), live.end(), 0) == 0);
 }
