@@ -53,7 +53,9 @@ void TcpMeter::look(const TcpInfoSample& sample, TcpState now, PathInterval inte
   const TcpInfo& info = sample.info;
   state = now;
   const bool fin = peer_fin || fin_received(now);
-  byte_held = !fin && info.bytes_received != received_bytes + (byte_held ? 1 : 0);
+  const bool came = info.bytes_received != received_bytes + (byte_held ? 1 : 0);
+  // Of a socket that a reset closed since nothing tells whether the last byte was a FIN.
+  byte_held = !fin && (came || (byte_held && now == TcpState::kClose));
   count(info, fin || byte_held ? 1 : 0, totals);
   const std::uint32_t acked = static_cast<std::uint32_t>(info.bytes_acked) - acked_bytes;
   if (acked < kNews || info.rtt_us == 0 || (rtt_observed && interval == observed_in)) return;

@@ -121,6 +121,21 @@ TEST_CASE("the last byte that came is held back until the next look finds no FIN
   CHECK(look(151, TcpState::kLastAck) == 150);
 }
 
+TEST_CASE("the last byte is held back while a reset that came since hides the FIN") {
+  TcpTotals totals;
+  TcpMeter meter;
+  meter.look(established({.bytes_received = 5}), TcpState::kEstablished, kInterval, totals);
+  meter.look(established({.bytes_received = 5}), TcpState::kEstablished, kInterval, totals);
+  CHECK(totals.received_bytes == 5);
+  for (int looks = 0; looks < 3; ++looks) {
+    meter.look(established({.bytes_received = 6}), TcpState::kClose, kInterval, totals);
+    CHECK(totals.received_bytes == 5);
+  }
+  meter.peer_fin = true;  // who reads the stream was told
+  meter.finish(established({.bytes_received = 6}), totals);
+  CHECK(totals.received_bytes == 5);
+}
+
 TEST_CASE("rule 9: where the kernel does not tell an orderly end, the last byte may be a FIN") {
   const TcpInfo info{.min_rtt_us = kNoRtt};
   for (const std::uint32_t length : {144U, 192U, 215U, 216U, 280U}) {
