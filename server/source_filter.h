@@ -1,6 +1,6 @@
 // A filter for a listening IPv4 socket: the kernel lets through what comes from the ends that it
-// names, and drops all else before it is anybody's connection. No privilege is needed; the sockets
-// that the listener accepts inherit the filter as it is then.
+// names, and drops all else before it is anybody's connection. The sockets that the listener
+// accepts inherit the filter as it is then. Linux 6.18 wants CAP_NET_ADMIN for it.
 #pragma once
 
 #include <linux/filter.h>
