@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "base/fd.h"
+#include "tests/support/reading.h"
 
 using namespace tcpvitals;
 using namespace std::chrono_literals;
@@ -41,18 +42,7 @@ class StalledStderr {
 
   // All that is written until the log is flushed.
   std::string read_all() const {
-    std::string text;
-    std::vector<char> buffer(64 << 10);
-    for (bool flushed = false;;) {
-      const ssize_t n = ::read(reader.get(), buffer.data(), buffer.size());
-      if (n > 0) {
-        text.append(buffer.data(), static_cast<std::size_t>(n));
-      } else if (flushed) {
-        return text;
-      } else {
-        flushed = flush_log(Clock::now() + 1ms);
-      }
-    }
+    return testing::read_until(reader, [] { return flush_log(Clock::now() + 1ms); });
   }
 
   Fd reader;

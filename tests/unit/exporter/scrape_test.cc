@@ -60,6 +60,15 @@ class Gate {
   std::shared_future<void> future_ = promise_.get_future().share();
 };
 
+// Counts its runs, each of which lasts until the gate opens.
+Fake::Body gated(const Gate& gate, std::atomic<int>& runs) {
+  return [&gate, &runs](Sink&, TimePoint) -> Result<void> {
+    ++runs;
+    gate.wait();
+    return {};
+  };
+}
+
 std::vector<Collector*> pointers(std::vector<Fake>& fakes) {
   std::vector<Collector*> result;
   result.reserve(fakes.size());
@@ -176,11 +185,7 @@ TEST_CASE("a scrape that gave up in the queue is not run later") {
   Gate gate;
   std::atomic<int> runs = 0;
   std::vector<Fake> fakes;
-  fakes.emplace_back("slow", [&](Sink&, TimePoint) -> Result<void> {
-    ++runs;
-    gate.wait();
-    return {};
-  });
+  fakes.emplace_back("slow", gated(gate, runs));
   Scrape scrape(pointers(fakes), {.version = "0"});
   auto patient = std::async(std::launch::async, [&] { return scrape.run(Clock::now() + 1min); });
   while (runs == 0) std::this_thread::yield();
@@ -196,11 +201,7 @@ TEST_CASE("a scrape waits in its own time for a collector that a hasty scrape le
   Gate gate;
   std::atomic<int> runs = 0;
   std::vector<Fake> fakes;
-  fakes.emplace_back("slow", [&](Sink&, TimePoint) -> Result<void> {
-    ++runs;
-    gate.wait();
-    return {};
-  });
+  fakes.emplace_back("slow", gated(gate, runs));
   Scrape scrape(pointers(fakes), {.version = "0", .max_run = 24h});
   while (runs == 0) scrape.run(Clock::now() + 1ms);
   auto patient = std::async(std::launch::async, [&] { return scrape.run(Clock::now() + 1h); });

@@ -21,6 +21,7 @@
 #include <vector>
 
 #include "server/audit_collector.h"
+#include "tests/support/reading.h"
 
 using namespace tcpvitals;
 using namespace std::chrono_literals;
@@ -117,18 +118,7 @@ class Pipe {
   }
   // Until the log has flushed.
   std::string read_all(AuditLog& log) {
-    std::string text;
-    std::vector<char> buffer(64 << 10);
-    for (bool flushed = false;;) {
-      const ssize_t n = ::read(fd_.get(), buffer.data(), buffer.size());
-      if (n > 0) {
-        text.append(buffer.data(), static_cast<std::size_t>(n));
-      } else if (flushed) {
-        return text;
-      } else {
-        flushed = log.flush(in(1ms));
-      }
-    }
+    return testing::read_until(fd_, [&] { return log.flush(in(1ms)); });
   }
 
  private:
@@ -423,22 +413,6 @@ class Stdout {
   Fd before_;
 };
 
-// What lies in a nonblocking descriptor, until the log has flushed.
-std::string drain(int fd, AuditLog& log) {
-  std::string text;
-  std::vector<char> buffer(64 << 10);
-  for (bool flushed = false;;) {
-    const ssize_t n = ::read(fd, buffer.data(), buffer.size());
-    if (n > 0) {
-      text.append(buffer.data(), static_cast<std::size_t>(n));
-    } else if (flushed) {
-      return text;
-    } else {
-      flushed = log.flush(in(1ms));
-    }
-  }
-}
-
 }  // namespace
 
 TEST_CASE("/dev/stdout is a target whatever it is, and none that is full makes the log wait") {
@@ -462,12 +436,15 @@ TEST_CASE("/dev/stdout is a target whatever it is, and none that is full makes t
     }
     write_open(*log, 7);
     REQUIRE(log->flush(in(10s)));
-    CHECK(parse_lines(drain(reader.get(), *log)).at(0)["id"] == 7);
+    CHECK(parse_lines(testing::read_until(reader, [&] {
+            return log->flush(in(1ms));
+          })).at(0)["id"] == 7);
     // Shared with others, which do not expect it to change.
     CHECK((::fcntl(writer.get(), F_GETFL) & O_NONBLOCK) == 0);
     const std::uint64_t written = overflow(*log, 1000);
     CHECK_FALSE(log->flush(in(20ms)));
-    check_overflow(parse_lines(drain(reader.get(), *log)), written, 1000);
+    check_overflow(parse_lines(testing::read_until(reader, [&] { return log->flush(in(1ms)); })),
+                   written, 1000);
     overflow(*log, log->statistics().lost + 10);
     log.reset();  // though nobody reads
   }
