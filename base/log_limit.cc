@@ -20,8 +20,9 @@ bool LogLimit::admits(TimePoint now) {
     left_out = std::exchange(left_out_, 0);
   }
   if (left_out > 0) {
-    const auto log = level_ == LogLevel::kDebug ? log_debug : log_info;
-    log("lines left out of the log", {{"message", message_}, {"lines", std::to_string(left_out)}});
+    constexpr decltype(&log_info) kLogs[] = {log_debug, log_info, log_warn, log_error};
+    kLogs[static_cast<int>(level_)]("lines left out of the log",
+                                    {{"message", message_}, {"lines", std::to_string(left_out)}});
   }
   return true;
 }

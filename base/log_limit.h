@@ -22,7 +22,7 @@ class LogLimit {
       : level_(level), message_(message), lines_(lines), period_(period) {}
 
   // Whether the line may be written now. Lines that were left out are counted, and a line of its
-  // own tells how many when the next one is admitted.
+  // own, at the line's level, tells how many when the next one is admitted.
   bool admits(TimePoint now = Clock::now());
 
  private:
