@@ -50,7 +50,7 @@ std::optional<OpenedBy> opened_by(const SocketRow& row) {
   if (row.state == TcpState::kSynReceived) return OpenedBy::kPeer;
   const TcpInfoSample sample = row.tcp_info();
   const TcpInfo& info = sample.info;
-  // Read later than the row's own, if not with the counters.
+  // Read after the state of the row, and before the counters.
   const auto state = static_cast<TcpState>(info.state);
   if (info.state == 0 || !TCPVITALS_HAS(sample, bytes_retransmitted)) return std::nullopt;
   if (row.remote_port == 0) return std::nullopt;
