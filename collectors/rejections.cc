@@ -17,20 +17,18 @@ std::vector<std::string> names_of(const prometheus::MetricFamily& family) {
 
 }  // namespace
 
-void MetricNames::claim(std::vector<prometheus::MetricFamily>& families, std::string_view owner,
-                        std::vector<std::string>& rejected) {
-  std::erase_if(families, [&](const prometheus::MetricFamily& family) {
-    const std::vector<std::string> names = names_of(family);
-    for (const std::string& name : names) {
-      const auto taken = owners_.find(name);
-      if (taken == owners_.end()) continue;
-      rejected.push_back(
-          fmt::format("{}: {} already comes from {}", family.name, name, taken->second));
-      return true;
-    }
-    for (const std::string& name : names) owners_.emplace(name, owner);
+bool MetricNames::claim_one(const prometheus::MetricFamily& family, std::string_view owner,
+                            std::vector<std::string>& rejected) {
+  const std::vector<std::string> names = names_of(family);
+  for (const std::string& name : names) {
+    const auto taken = owners_.find(name);
+    if (taken == owners_.end()) continue;
+    rejected.push_back(
+        fmt::format("{}: {} already comes from {}", family.name, name, taken->second));
     return false;
-  });
+  }
+  for (const std::string& name : names) owners_.emplace(name, owner);
+  return true;
 }
 
 void Rejections::add(std::string_view collector, std::span<const std::string> rejected,

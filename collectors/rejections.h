@@ -27,10 +27,18 @@ class MetricNames {
 
   // Takes the families' names for `owner`. A family of which a name is taken already is erased, and
   // a sentence that says so added to `rejected`.
-  void claim(std::vector<prometheus::MetricFamily>& families, std::string_view owner,
-             std::vector<std::string>& rejected);
+  template <typename Family>
+  void claim(std::vector<Family>& families, std::string_view owner,
+             std::vector<std::string>& rejected) {
+    std::erase_if(families, [&](const prometheus::MetricFamily& family) {
+      return !claim_one(family, owner, rejected);
+    });
+  }
 
  private:
+  bool claim_one(const prometheus::MetricFamily& family, std::string_view owner,
+                 std::vector<std::string>& rejected);
+
   std::unordered_map<std::string, std::string_view> owners_;
 };
 

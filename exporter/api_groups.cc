@@ -72,8 +72,7 @@ std::string label_of(const ClientMetric& metric, std::string_view name) {
 
 }  // namespace
 
-std::string render_groups(const std::vector<MetricFamily>& families,
-                          std::span<const MetricDesc> metrics) {
+std::string render_groups(const Families& families, std::span<const MetricDesc> metrics) {
   std::map<Labels, Json> metrics_by_group;
   for (const MetricFamily& family : families) {
     const MetricDesc* desc = group_metric(family.name, metrics);

@@ -90,9 +90,10 @@ double share_of(double part, double whole) {
 
 const MetricFamily* find(const ScrapeResult& scrape, std::string_view name) {
   const auto& families = scrape.families;
-  const auto found = std::lower_bound(families.begin(), families.end(), name,
-                                      [](const auto& f, std::string_view n) { return f.name < n; });
-  return found != families.end() && found->name == name ? &*found : nullptr;
+  const auto found =
+      std::lower_bound(families.begin(), families.end(), name,
+                       [](const Family& f, std::string_view n) { return f->name < n; });
+  return found != families.end() && (*found)->name == name ? &**found : nullptr;
 }
 
 std::string_view label(const ClientMetric& metric, std::string_view name) {

@@ -206,7 +206,7 @@ class FamilyWriter {
 
 }  // namespace
 
-std::string render_text(const std::vector<MetricFamily>& families, std::size_t size_hint) {
+std::string render_text(const Families& families, std::size_t size_hint) {
   Text text(size_hint);
   for (const MetricFamily& family : families) FamilyWriter(text, family).write();
   return std::move(text).take();

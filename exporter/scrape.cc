@@ -102,7 +102,7 @@ void fail(CollectorReport& report, std::string message) {
 // What a scrape got from one collector.
 struct Scrape::Answer {
   CollectorReport report;
-  std::vector<MetricFamily> families;
+  Families families;
 };
 
 // One scrape's question to one collector. Shared with its worker, because a scrape waits no longer
@@ -191,7 +191,7 @@ ScrapeResult Scrape::run(TimePoint deadline, const Selection& selection) {
   }
   account(result, bytes);
   std::sort(result.families.begin(), result.families.end(),
-            [](const MetricFamily& a, const MetricFamily& b) { return a.name < b.name; });
+            [](const Family& a, const Family& b) { return a->name < b->name; });
   return result;
 }
 
@@ -271,9 +271,8 @@ void Scrape::work(Worker& worker) {
     lock.unlock();
     TimePoint patience = start;
     for (const auto& job : jobs) patience = std::max(patience, job->deadline);
-    Answer answer = collect(worker.collector, std::min(patience, start + options_.max_run));
-    for (std::size_t i = 1; i < jobs.size(); ++i) jobs[i]->answer = answer;
-    jobs.front()->answer = std::move(answer);
+    const Answer answer = collect(worker.collector, std::min(patience, start + options_.max_run));
+    for (const auto& job : jobs) job->answer = answer;
     lock.lock();
     for (const auto& job : jobs) job->done = true;
     worker.running_since.reset();
@@ -292,7 +291,9 @@ Scrape::Answer Scrape::collect(Collector& collector, TimePoint deadline) const {
   if (outcome) {
     report.outcome = Outcome::kOk;
     report.dropped = sink.dropped();
-    answer.families = sink.take();
+    std::vector<MetricFamily> families = sink.take();
+    answer.families.assign(std::move_iterator(families.begin()),
+                           std::move_iterator(families.end()));
     report.rejected = sink.rejected();
   } else {
     fail(report, outcome.error().message);

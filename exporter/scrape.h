@@ -4,8 +4,6 @@
 // what the others gave, and says in metrics of its own which collector did what.
 #pragma once
 
-#include <prometheus/metric_family.h>
-
 #include <condition_variable>
 #include <cstddef>
 #include <memory>
@@ -18,6 +16,7 @@
 #include "base/clock.h"
 #include "base/result.h"
 #include "collectors/collector.h"
+#include "exporter/family.h"
 
 namespace tcpvitals {
 
@@ -40,7 +39,7 @@ struct CollectorReport {
 
 struct ScrapeResult {
   // Sorted by name, no name twice; samples sorted by labels, no series twice.
-  std::vector<prometheus::MetricFamily> families;
+  Families families;
   std::vector<CollectorReport>
       reports;  // one for each selected collector, in the collectors' order
 };

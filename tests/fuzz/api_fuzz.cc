@@ -51,7 +51,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   check_json(api.connections(text, {}).body);
   check_json(api.connections("", {}).body);
   check_json(api.groups(text, {}).body);
-  check_json(render_groups(families_of(text), kMetrics));
+  const auto families = families_of(text);
+  check_json(render_groups({families.begin(), families.end()}, kMetrics));
   if (const auto refusal = refuse_remote(*parse_ip_address("127.0.0.1"), text, false))
     check_json(refusal->body);
   if (const auto client = parse_ip_address(text)) {

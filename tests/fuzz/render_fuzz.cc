@@ -32,7 +32,8 @@ std::string unescaped(const std::string& text) {
 std::string rendered(const std::string& bytes) {
   prometheus::ClientMetric metric;
   metric.label = {{"l", bytes}};
-  return render_text({{"m", bytes, prometheus::MetricType::Gauge, {metric}}});
+  return render_text(
+      {prometheus::MetricFamily{"m", bytes, prometheus::MetricType::Gauge, {metric}}});
 }
 
 std::string label_of(const std::string& text) {

@@ -121,15 +121,17 @@ void write(const std::string& path, const std::string& text) {
   if (!file.flush()) die("cannot write " + path);
 }
 
-std::vector<prometheus::MetricFamily> scraped(Scrape& scrape) {
+Families scraped(Scrape& scrape) {
   ScrapeResult result = scrape.run(Clock::now() + 30s);
   for (const CollectorReport& r : result.reports) {
     if (r.outcome == CollectorReport::Outcome::kFailed)
       die(std::string(r.collector) + ": " + r.message);
   }
   for (auto& family : result.families) {
-    if (kTimings.count(family.name) == 0) continue;
-    for (auto& metric : family.metric) metric.counter.value = metric.gauge.value = 0;
+    if (kTimings.count(family->name) == 0) continue;
+    prometheus::MetricFamily timeless = family;
+    for (auto& metric : timeless.metric) metric.counter.value = metric.gauge.value = 0;
+    family = std::move(timeless);
   }
   return std::move(result.families);
 }
@@ -146,9 +148,9 @@ void await_events(Scrape& scrape) {
     }
   }
   for (std::size_t counted = 0; counted != expected;) {
-    for (const auto& family : scraped(scrape)) {
-      if (family.name != "tcpvitals_connection_events_total") continue;
-      counted = static_cast<std::size_t>(family.metric.front().counter.value);
+    for (const Family& family : scraped(scrape)) {
+      if (family->name != "tcpvitals_connection_events_total") continue;
+      counted = static_cast<std::size_t>(family->metric.front().counter.value);
     }
     if (counted > expected) die("more events than were captured");
   }
@@ -226,9 +228,9 @@ int main(int argc, char** argv) {
     Collector* const alone[] = {collector};
     Scrape one(alone, {.version = "0.0.0"});
     auto families = scraped(one);
-    std::erase_if(families, [](const auto& f) {
+    std::erase_if(families, [](const Family& f) {
       for (const MetricDesc& own : Scrape::metrics()) {
-        if (own.name == f.name) return true;
+        if (own.name == f->name) return true;
       }
       return false;
     });

@@ -306,7 +306,8 @@ TEST_CASE("grouped by nothing there is one group") {
   Sink sink(100);
   sink.add(kMetrics[0], {"", "established"}, 9);
   sink.add(kMetrics[1], {"", "", "", "", ""}, 5);
-  CHECK(render_groups(sink.take(), kMetrics) ==
+  const auto families = sink.take();
+  CHECK(render_groups({families.begin(), families.end()}, kMetrics) ==
         "{\"version\":1,\"groups\":[{\"metrics\":{\"tcp_opened_total\":5}}]}\n");
 }
 

@@ -29,7 +29,7 @@ class Made {
     return add(name, value, std::move(labels), Type::Counter);
   }
   Made& add(const std::string& name, ClientMetric metric, Type type) {
-    auto& all = result_.families;
+    auto& all = families_;
     auto family = std::lower_bound(all.begin(), all.end(), name,
                                    [](const auto& f, const auto& n) { return f.name < n; });
     if (family == all.end() || family->name != name) {
@@ -39,13 +39,16 @@ class Made {
     return *this;
   }
   Made& report(CollectorReport report) {
-    result_.reports.push_back(std::move(report));
+    reports_.push_back(std::move(report));
     return *this;
   }
-  operator const ScrapeResult&() const { return result_; }
+  operator ScrapeResult() const {
+    return {.families = {families_.begin(), families_.end()}, .reports = reports_};
+  }
 
  private:
-  ScrapeResult result_;
+  std::vector<prometheus::MetricFamily> families_;
+  std::vector<CollectorReport> reports_;
 };
 
 std::string page(const ScrapeResult& scrape, std::optional<RetransmitRatio> recent = {}) {

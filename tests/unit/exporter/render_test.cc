@@ -121,7 +121,7 @@ TEST_CASE("every type has its lines") {
   m.summary = {5, 1.5, {{0.5, 0.25}}};
   m.histogram = {7, 0.75, {{3, 0.001}, {6, 2}, {7, std::numeric_limits<double>::infinity()}}};
   const auto lines = [&](MetricType type) {
-    const std::string text = render_text({{"x", "h", type, {m}}});
+    const std::string text = render_text({MetricFamily{"x", "h", type, {m}}});
     return text.substr(text.find("# TYPE"));
   };
   CHECK(lines(MetricType::Counter) == "# TYPE x counter\nx{port=\"443\",peer=\"public\"} 1\n");
@@ -144,13 +144,13 @@ TEST_CASE("every type has its lines") {
 TEST_CASE("a histogram without a last bucket gets the one the format demands") {
   ClientMetric m;
   m.histogram = {4, 9, {{3, 0.5}}};
-  CHECK(render_text({{"x", "h", MetricType::Histogram, {m}}}) ==
+  CHECK(render_text({MetricFamily{"x", "h", MetricType::Histogram, {m}}}) ==
         "# HELP x h\n# TYPE x histogram\n"
         "x_bucket{le=\"0.5\"} 3\nx_bucket{le=\"+Inf\"} 4\nx_sum 9\nx_count 4\n");
 }
 
 TEST_CASE("the size hint changes the cost, never the bytes") {
-  std::vector<MetricFamily> families(50, gauge(1, {{"l", std::string(5000, '\\')}}));
+  const Families families(50, gauge(1, {{"l", std::string(5000, '\\')}}));
   const std::string text = render_text(families);
   CHECK(text.size() > 50 * 10000);
   for (const std::size_t hint : {std::size_t{1}, text.size(), 2 * text.size()}) {

@@ -318,7 +318,7 @@ TEST_CASE("families and samples are sorted, whatever the order of emission") {
   Scrape scrape(pointers(fakes), {.version = "0"});
   const ScrapeResult result = scrape.run(soon());
   std::vector<std::string> names;
-  for (const auto& f : result.families) names.push_back(f.name);
+  for (const Family& f : result.families) names.push_back(f->name);
   CHECK(std::is_sorted(names.begin(), names.end()));
   const std::string text = render_text(result.families);
   CHECK(text.find("tcpvitals_series{collector=\"a\"} 3\ntcpvitals_series{collector=\"b\"} 3\n") !=
@@ -383,8 +383,8 @@ TEST_CASE("a metric that cannot be served costs itself, never its collector") {
       CHECK(has(result, "tcpvitals_series{collector=\"mixed\"} 2\n"));
       CHECK(has(result,
                 std::string("tcpvitals_metrics_rejected_total{collector=\"mixed\"} ") + total));
-      for (const auto& family : result.families) {
-        CHECK(std::string(row.rejected).find(family.name + ":") != 0);
+      for (const Family& family : result.families) {
+        CHECK(std::string(row.rejected).find(family->name + ":") != 0);
       }
     }
   }
