@@ -266,8 +266,7 @@ Result<Config> read_config(const std::string& path, const ConfigFlags& flags) {
   if (!text) return std::move(text.error());
   auto config = parse_config(*text, path, flags);
   if (!config) return config;
-  auto checked = check_relays(config->server, is_own_address);
-  if (checked) checked = check_certificates(config->server);
+  const auto checked = check_relays(config->server, is_own_address);
   if (!checked) return Error{path + ":" + checked.error().message};
   return config;
 }

@@ -74,8 +74,7 @@ Config default_config(const ConfigFlags& flags);
 Result<Config> parse_config(std::string_view text, std::string_view file_name,
                             const ConfigFlags& flags = {});
 
-// `path` must be a regular file, or lead to one. Loads the certificates that it names too, to say
-// what is wrong with them.
+// `path` must be a regular file, or lead to one. What it names is not looked at: see host_check.h.
 Result<Config> read_config(const std::string& path, const ConfigFlags& flags = {});
 
 // For people, on one line: "3 peer names, 2 port names, grouped by direction, port, peer".

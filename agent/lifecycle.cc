@@ -45,11 +45,7 @@ void Lifecycle::run() {
 }
 
 void Lifecycle::tick() {
-  if (parts_.server.tls_changed()) {
-    const auto loaded = parts_.server.renew_tls();
-    log_failure("certificates not reloaded", loaded);
-    if (loaded) log_info("certificates reloaded");
-  }
+  parts_.server.renew_tls();
   const auto interval = parts_.manager.watchdog_interval();
   if (!interval || Clock::now() < next_alive_) return;
   // A second early: a tick may be late.
@@ -62,6 +58,7 @@ void Lifecycle::tick() {
 void Lifecycle::reload() {
   log_failure("the service manager was not told", parts_.manager.reloading());
   parts_.reopen_audit();
+  parts_.server.renew_tls();
   (void)parts_.reloader.reload();  // which logs how it went
   log_failure("the service manager was not told", parts_.manager.ready());
 }

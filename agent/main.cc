@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "agent/config.h"
+#include "agent/host_check.h"
 #include "agent/lifecycle.h"
 #include "agent/listeners.h"
 #include "agent/options.h"
@@ -129,6 +130,12 @@ void reopen(AuditLog* audit) {
   log_error("audit log not opened anew", {{"error", reopened.error().message}});
 }
 
+void log_problems(const std::vector<HostProblem>& problems) {
+  for (const HostProblem& problem : problems) {
+    log_error("configuration does not work on this host", {{"error", problem.message}});
+  }
+}
+
 // From the first signal to end on; none: without end.
 std::optional<Clock::duration> patience(const DrainOptions& drain) {
   if (drain.timeout == 0s) return std::nullopt;
@@ -137,30 +144,30 @@ std::optional<Clock::duration> patience(const DrainOptions& drain) {
 
 // What a reload puts in force.
 std::vector<Reloader::Prepare> reload_parts(
-    const ServerConfig& in_force, Server& server,
+    const ServerConfig& in_force, const std::string& file,
     std::function<Result<void>(const Config&)> reconfigure) {
   using Prepared = Result<Reloader::Commit>;
   const auto unchanged = [&in_force](const Config& config) -> Prepared {
     if (config.server == in_force) return Reloader::Commit();
     return Error{fmt::format("server: changed, which needs a restart: kill -USR2 {}", ::getpid())};
   };
-  const auto certificates = [&server](const Config&) -> Prepared {
-    auto loaded = server.load_tls();
-    if (!loaded) return std::move(loaded.error());
-    return Reloader::Commit([&server, loaded = std::move(*loaded)] { server.use_tls(loaded); });
+  const auto on_this_host = [file](const Config& config) -> Prepared {
+    log_problems(check_host(config.server, file));
+    return Reloader::Commit();
   };
   const auto connections = [reconfigure =
                                 std::move(reconfigure)](const Config& config) -> Prepared {
     if (auto done = reconfigure(config); !done) return std::move(done.error());
     return Reloader::Commit();
   };
-  return {unchanged, certificates, connections};
+  return {unchanged, on_this_host, connections};
 }
 
 // Says where everything listens.
 void log_listeners(const std::vector<ListenerOptions>& listeners, const Server& server,
                    const std::string& metrics_path) {
   for (std::size_t i = 0; i < listeners.size(); ++i) {
+    if (!server.is_open(i)) continue;  // which the server has told
     const std::string address = to_string(server.endpoint(i));
     if (is_web_name(listeners[i].name)) {
       const std::string url = (listeners[i].tls.enabled() ? "https://" : "http://") + address;
@@ -181,6 +188,11 @@ int run(const Options& options, const Config& config) {
   Predecessor predecessor = Predecessor::from_environment();
   auto passed = take_passed_sockets();
   if (!passed) return refuse(passed.error().message);
+  const auto problems = check_host(config.server, options.config_file);
+  for (const HostProblem& problem : problems) {
+    if (problem.stops) return refuse(problem.message);
+  }
+  log_problems(problems);
   auto audit = open_audit(config.server);
   if (!audit) return refuse("server.audit.file: " + audit.error().message);
 
@@ -218,7 +230,7 @@ int run(const Options& options, const Config& config) {
     collectors->all.push_back(std::make_unique<AuditCollector>(**audit));
   }
   Reloader reloader(options.config_file, options.config_flags,
-                    reload_parts(config.server, *server, [&](const Config& changed) {
+                    reload_parts(config.server, options.config_file, [&](const Config& changed) {
                       ConnectionsCollector* const connections = collectors->connections;
                       if (connections == nullptr) return Result<void>();
                       return connections->reconfigure(
@@ -270,6 +282,9 @@ int run_command(int argc, char** argv) {
                             : read_config(options.config_file, options.config_flags);
     if (!config) return refuse(config.error().message);
     if (!options.check_config) return run(options, *config);
+    const auto problems = check_host(config->server, options.config_file);
+    for (const HostProblem& problem : problems) refuse(problem.message);
+    if (!problems.empty()) return 2;
     fmt::print("{}: ok: {}\n", options.config_file, summary(*config));
     return 0;
   } catch (const std::system_error& e) {

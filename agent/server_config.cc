@@ -3,13 +3,12 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <cstdint>
 #include <map>
 #include <optional>
 #include <span>
 #include <utility>
-
-#include "server/tls.h"
 
 namespace tcpvitals {
 namespace {
@@ -66,6 +65,15 @@ Result<void> read_path(const ConfigField& field, std::string& out) {
   }
   out = text;
   return {};
+}
+
+// One, or two: of an ECDSA and an RSA certificate, say.
+Result<void> read_paths(const ConfigField& field, std::string& first, std::string& second) {
+  if (field.node.items.size() > 2) return field.error("expected at most two files");
+  std::string* out = &first;
+  return for_each_value(field, [&](const ConfigField& value) {
+    return read_path(value, *std::exchange(out, &second));
+  });
 }
 
 Result<void> read_duration_or_off(const ConfigField& field, seconds& out) {
@@ -214,8 +222,11 @@ Result<void> read_deadlines(const ConfigField& field, Deadlines& out) {
 Result<void> read_tls(const ConfigField& field, TlsOptions& out) {
   constexpr ConfigKey<TlsOptions> kKeys[] = {
       {"certificate",
-       [](const ConfigField& f, TlsOptions& t) { return read_path(f, t.certificate_file); }},
-      {"key", [](const ConfigField& f, TlsOptions& t) { return read_path(f, t.key_file); }},
+       [](const ConfigField& f, TlsOptions& t) {
+         return read_paths(f, t.certificate_file, t.second_certificate_file);
+       }},
+      {"key", [](const ConfigField& f,
+                 TlsOptions& t) { return read_paths(f, t.key_file, t.second_key_file); }},
       {"client_ca",
        [](const ConfigField& f, TlsOptions& t) {
          // Whoever names it wants to know who comes; client_certificate may say less.
@@ -241,6 +252,9 @@ Result<void> read_tls(const ConfigField& field, TlsOptions& out) {
   if (out.certificate_file.empty() || out.key_file.empty()) {
     return field.error("expected both certificate and key in it");
   }
+  if (out.second_certificate_file.empty() != out.second_key_file.empty()) {
+    return field.error("expected as many keys as certificates, in the same order");
+  }
   return {};
 }
 
@@ -257,11 +271,17 @@ void note_tls(const ConfigField& listener, const TlsOptions& options, ServerConf
   if (!options.enabled()) return;
   const ConfigField tls = value_of(listener, "tls");
   TlsSource& source = out.tls.emplace_back(TlsSource{options, {}});
-  for (const auto& [key, file] : {std::pair{"certificate", &TlsOptions::certificate_file},
-                                  std::pair{"key", &TlsOptions::key_file},
-                                  std::pair{"client_ca", &TlsOptions::client_ca_file}}) {
-    source.places.emplace_back(file, value_of(tls, key).error("").message);
-  }
+  const auto note = [&](std::string_view key, auto... files) {
+    std::array wanted{files...};
+    std::size_t i = 0;
+    (void)for_each_value(value_of(tls, key), [&](const ConfigField& value) -> Result<void> {
+      if (i < wanted.size()) source.places.emplace_back(wanted[i++], value.error("").message);
+      return {};
+    });
+  };
+  note("certificate", &TlsOptions::certificate_file, &TlsOptions::second_certificate_file);
+  note("key", &TlsOptions::key_file, &TlsOptions::second_key_file);
+  note("client_ca", &TlsOptions::client_ca_file);
 }
 
 // The first four say where a listener stands and leads: not for those that serve the metrics.
@@ -382,7 +402,11 @@ Result<void> read_listeners(const ConfigField& field, ServerConfig& out) {
 
 Result<void> read_audit(const ConfigField& field, ServerConfig& out) {
   constexpr ConfigKey<ServerConfig> kKeys[] = {
-      {"file", [](const ConfigField& f, ServerConfig& s) { return read_path(f, s.audit.path); }},
+      {"file",
+       [](const ConfigField& f, ServerConfig& s) {
+         s.audit_place = f.error("").message;
+         return read_path(f, s.audit.path);
+       }},
       {"buffer",
        [](const ConfigField& f, ServerConfig& s) {
          return read_number(f, std::size_t{128} << 10, std::size_t{kMaxBuffer},
@@ -456,17 +480,6 @@ Result<void> check_relays(const ServerConfig& config,
   }
   return Error{config.backend_places[circle.front()] + "leads back to this listener" + others +
                ": expected the address of another server"};
-}
-
-Result<void> check_certificates(const ServerConfig& config) {
-  for (const TlsSource& tls : config.tls) {
-    TlsFault fault;
-    if (TlsContext::load(tls.options, &fault)) continue;
-    const auto place = std::find_if(tls.places.begin(), tls.places.end(),
-                                    [&](const auto& row) { return row.first == fault.file; });
-    return Error{place->second + fault.reason};
-  }
-  return {};
 }
 
 }  // namespace tcpvitals

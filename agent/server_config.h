@@ -38,6 +38,8 @@ struct ServerConfig {
   ListenerOptions web;   // what each --web.listen-address is, but for its name, place and backend
   unsigned workers = 0;  // 0: one per core this process may use
   AuditOptions audit;    // without a path: no audit log
+  std::string
+      audit_place;  // where the file names it, for errors: `3:17: server.audit.file: "/x": `
   DrainOptions drain;
   std::vector<TlsSource> tls;
   std::vector<std::string> backend_places;  // of each listener, likewise
@@ -49,9 +51,6 @@ struct ServerConfig {
 
 // Pure: no file is opened, no address bound.
 Result<void> read_server(const ConfigField& field, ServerConfig& out);
-
-// Loads the files of each listener's TLS. The error is of the form of those of read_server().
-Result<void> check_certificates(const ServerConfig& config);
 
 // Fails if relays lead to each other in a circle. `is_own`: whether an address is this host's.
 Result<void> check_relays(const ServerConfig& config,

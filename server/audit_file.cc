@@ -83,6 +83,8 @@ Result<AuditFile> AuditFile::open(const std::string& path) {
   return file;
 }
 
+bool AuditFile::is_standard(const std::string& path) { return standard_stream(path) >= 0; }
+
 // Another process that has just opened the file has the lock for a moment, a stranger for ever.
 AuditFile::Written AuditFile::append(std::string_view lines) {
   Lock shared(fd_.get(), LOCK_SH);

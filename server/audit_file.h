@@ -29,6 +29,9 @@ class AuditFile {
 
   AuditFile() = default;
 
+  // /dev/stdout or /dev/stderr.
+  static bool is_standard(const std::string& path);
+
   struct Written {
     std::size_t bytes = 0;  // of whole lines
     int error = 0;          // errno, why it is not all; EAGAIN: a pipe or socket is full

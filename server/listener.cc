@@ -89,10 +89,10 @@ Result<ListenerSockets> open_listener(const ListenerOptions& options, unsigned w
   return listener;
 }
 
-ServerListener::ServerListener(ListenerOptions options, Endpoint endpoint, std::uint32_t limit,
+ServerListener::ServerListener(ListenerOptions options, std::uint32_t limit,
                                std::unique_ptr<TlsStore> tls)
     : options_(std::move(options)),
-      endpoint_(endpoint),
+      endpoint_(options_.endpoint),
       limit_(limit),
       access_(options_.allow, options_.deny),
       proxies_(proxies_of(options_)),

@@ -45,11 +45,16 @@ struct Admission {
 class ServerListener {
  public:
   // `tls` is null for a listener without.
-  ServerListener(ListenerOptions options, Endpoint endpoint, std::uint32_t limit,
-                 std::unique_ptr<TlsStore> tls);
+  ServerListener(ListenerOptions options, std::uint32_t limit, std::unique_ptr<TlsStore> tls);
 
   const ListenerOptions& options() const { return options_; }
+  // Where it really listens, once it is open; before any worker has a socket of it.
   const Endpoint& endpoint() const { return endpoint_; }
+  void open_at(const Endpoint& endpoint) {
+    endpoint_ = endpoint;
+    open_ = true;
+  }
+  bool is_open() const { return open_; }
   std::uint32_t limit() const { return limit_; }
   std::uint32_t descriptors() const { return descriptors_for(options_.handler); }
 
@@ -88,7 +93,8 @@ class ServerListener {
   bool is_within_accept_rate(TimePoint now);
 
   const ListenerOptions options_;
-  const Endpoint endpoint_;
+  Endpoint endpoint_;
+  bool open_ = false;
   const std::uint32_t limit_;
   const AccessList access_;
   const std::optional<AccessList> proxies_;

@@ -71,7 +71,10 @@ enum class ClientCertificate : std::uint8_t { kNone, kRequest, kRequire };
 struct TlsOptions {
   std::string certificate_file;  // PEM, the chain included; empty: no TLS
   std::string key_file;          // PEM, not encrypted
-  std::string client_ca_file;    // PEM; who signs the clients' certificates
+  // Beside the first, with a key of another kind: RSA for those who cannot do ECDSA. Empty: none.
+  std::string second_certificate_file;
+  std::string second_key_file;
+  std::string client_ca_file;  // PEM; who signs the clients' certificates
   ClientCertificate client_certificate = ClientCertificate::kNone;
   std::uint32_t max_handshakes = 1000;  // at once; one more is refused
 

@@ -9,6 +9,7 @@
 #include <thread>
 #include <utility>
 
+#include "base/log.h"
 #include "server/handlers.h"
 #include "server/socket_address.h"
 
@@ -82,79 +83,103 @@ Result<void> Server::open(std::vector<PassedSocket> passed) {
   shared_.descriptors.fill(descriptors.others);
   shared_.reserve.fill(descriptors.essential);
   shared_.audit = options_.audit;
-  std::vector<std::vector<Worker::Port>> ports(options_.workers);
   for (const ListenerOptions& options : options_.listeners) {
-    std::unique_ptr<TlsStore> tls;
-    if (options.tls.enabled()) {
-      auto store = TlsStore::open(options.tls);
-      if (!store) return std::move(store.error()).in("listener " + options.name);
-      tls = std::move(*store);
-    }
-    std::vector<Fd> given = take_by_name(passed, options.name);
-    const bool shared = !given.empty() && given.size() < options_.workers;
-    auto opened = open_listener(options, options_.workers, std::move(given));
-    if (!opened) return std::move(opened.error());
-    // A listening socket has a TCP_INFO too: its length says what this kernel knows.
-    if (const auto info = tcp_info_of(opened->sockets[0].get())) tcp_info_length_ = info->length;
+    auto tls = options.tls.enabled() ? std::make_unique<TlsStore>(options.tls) : nullptr;
     const std::uint32_t limit = options.max_connections != 0
                                     ? options.max_connections
                                     : descriptors.others / descriptors_for(options.handler);
-    const auto& listener = listeners_.emplace_back(
-        std::make_unique<ServerListener>(options, opened->endpoint, limit, std::move(tls)));
-    for (auto& of_worker : ports) {
-      of_worker.push_back({*listener, {}, make_handler(listener->options()), shared});
-      if (options.handler != HandlerKind::kRelay) continue;
-      const Fd& spare = of_worker.back().spares.emplace_back(open_socket(options.backend));
-      if (spare.valid()) continue;
-      return errno_error("socket", errno).in("listener " + options.name + ": backend");
-    }
-    for (std::size_t i = 0; i < opened->sockets.size(); ++i) {
-      sockets_.emplace_back(options.name, opened->sockets[i].get());
-      ports[i % ports.size()].back().sockets.push_back(std::move(opened->sockets[i]));
-    }
+    listeners_.push_back(std::make_unique<ServerListener>(options, limit, std::move(tls)));
+    passed_.push_back(take_by_name(passed, options.name));
   }
+  told_.resize(listeners_.size());
+  if (auto made = make_workers(); !made) return made;
+  for (std::size_t i = 0; i < listeners_.size(); ++i) {
+    if (auto listening = listen_if_usable(i); !listening) return listening;
+  }
+  return {};
+}
+
+Result<void> Server::make_workers() {
   for (unsigned i = 0; i < options_.workers; ++i) {
-    auto worker =
-        Worker::create({i, options_.sweep_interval, series_, shared_}, std::move(ports[i]));
+    std::vector<Worker::Port> ports;
+    for (std::size_t l = 0; l < listeners_.size(); ++l) {
+      const ListenerOptions& options = listeners_[l]->options();
+      const std::size_t given = passed_[l].size();
+      const bool shared = given != 0 && given < options_.workers;
+      Worker::Port& port = ports.emplace_back(
+          Worker::Port{*listeners_[l], {}, make_handler(options), shared});
+      if (options.handler != HandlerKind::kRelay) continue;
+      if (!port.spares.emplace_back(open_socket(options.backend)).valid()) {
+        return errno_error("socket", errno).in("listener " + options.name + ": backend");
+      }
+    }
+    auto worker = Worker::create({i, options_.sweep_interval, series_, shared_}, std::move(ports));
     if (!worker) return std::move(worker.error());
     workers_.push_back(std::move(*worker));
   }
   return {};
 }
 
-Result<Server::LoadedTls> Server::load_tls() {
-  LoadedTls all;
-  for (const auto& listener : listeners_) {
-    if (listener->tls() == nullptr) continue;
-    auto loaded = listener->tls()->load();
-    if (!loaded) return std::move(loaded.error()).in("listener " + listener->options().name);
-    all.emplace_back(listener->tls(), std::move(*loaded));
+Result<void> Server::listen(std::size_t listener) {
+  ServerListener& opening = *listeners_[listener];
+  auto opened = open_listener(opening.options(), options_.workers, std::move(passed_[listener]));
+  if (!opened) return std::move(opened.error());
+  // A listening socket has a TCP_INFO too: its length says what this kernel knows.
+  if (const auto info = tcp_info_of(opened->sockets[0].get())) tcp_info_length_ = info->length;
+  opening.open_at(opened->endpoint);
+  std::vector<std::vector<Fd>> of_workers(workers_.size());
+  for (std::size_t i = 0; i < opened->sockets.size(); ++i) {
+    sockets_.emplace_back(opening.options().name, opened->sockets[i].get());
+    of_workers[i % of_workers.size()].push_back(std::move(opened->sockets[i]));
   }
-  return all;
+  for (std::size_t i = 0; i < workers_.size(); ++i) {
+    auto listening = workers_[i]->listen(listener, std::move(of_workers[i]));
+    if (!listening) return listening;
+  }
+  return {};
 }
 
-void Server::use_tls(const LoadedTls& loaded) {
-  for (const auto& [store, files] : loaded) store->use(files);
+// Fails only if a listener that could be open cannot.
+Result<void> Server::listen_if_usable(std::size_t listener) {
+  ServerListener& opening = *listeners_[listener];
+  const auto context = opening.tls() == nullptr ? nullptr : opening.tls()->current();
+  const bool usable = opening.tls() == nullptr || context != nullptr;
+  if (usable && !opening.is_open()) {
+    if (auto listening = listen(listener); !listening) return listening;
+  }
+  if (!usable) {
+    tell(listener, "closed: " + opening.tls()->statistics().error);
+  } else if (context != nullptr) {
+    const auto doubt =
+        context->doubt(std::chrono::floor<std::chrono::seconds>(std::chrono::system_clock::now()));
+    tell(listener, doubt ? opening.options().tls.*doubt->file + ": " + doubt->reason : "");
+  }
+  return {};
 }
 
-Result<void> Server::renew_tls() {
-  Result<void> first;
-  for (const auto& listener : listeners_) {
-    if (listener->tls() == nullptr || !listener->tls()->changed()) continue;
-    auto loaded = listener->tls()->load();
-    if (loaded) {
-      listener->tls()->use(std::move(*loaded));
-    } else if (first) {
-      first = std::move(loaded.error()).in("listener " + listener->options().name);
+void Server::tell(std::size_t listener, std::string trouble) {
+  if (told_[listener] == trouble) return;
+  told_[listener] = std::move(trouble);
+  const std::string& name = options_.listeners[listener].name;
+  if (told_[listener].empty()) return log_info("certificate is good again", {{"listener", name}});
+  log_error("certificate needs attention", {{"listener", name}, {"error", told_[listener]}});
+}
+
+void Server::renew_tls() {
+  for (std::size_t i = 0; i < listeners_.size(); ++i) {
+    TlsStore* const tls = listeners_[i]->tls();
+    if (tls == nullptr) continue;
+    const std::string& name = listeners_[i]->options().name;
+    if (tls->changed()) {
+      const auto loaded = tls->reload();
+      if (loaded) log_info("certificates reloaded", {{"listener", name}});
+      if (!loaded) {
+        log_warn("certificates not reloaded",
+                 {{"listener", name}, {"error", loaded.error().message}});
+      }
     }
+    if (auto listening = listen_if_usable(i); !listening) tell(i, listening.error().message);
   }
-  return first;
-}
-
-bool Server::tls_changed() const {
-  return std::any_of(listeners_.begin(), listeners_.end(), [](const auto& listener) {
-    return listener->tls() != nullptr && listener->tls()->changed();
-  });
 }
 
 bool Server::drain(TimePoint deadline) {

@@ -8,8 +8,9 @@
 // Threads: start() makes one per worker, with all signals blocked; each is an epoll loop with its
 // own sockets. Every method may be called from any thread, but stop() and the destructor by one
 // only. Lifetime: a server outlives its collectors and whoever asks it for snapshots. Failure:
-// start() either has every listener listening or leaves nothing behind; after that nothing ends the
-// server but stop(). Out of descriptors or at its limit a listener pauses: connections wait in the
+// start() either has every listener listening or leaves nothing behind, but for listeners whose
+// certificate cannot be used: they stay closed until it can. After that nothing ends the server but
+// stop(). Out of descriptors or at its limit a listener pauses: connections wait in the
 // kernel's queue, the pause is counted, and it tries again at the next close or after 100 ms.
 // A connection whose peer ended its stream is closed when that peer has acknowledged ours, for only
 // then are its counters final; after 10 s without, it is left to the kernel, and counted as such.
@@ -53,22 +54,20 @@ class Server {
   // few microseconds a connection. Snapshots go on to work and have the final counts.
   void stop();
 
-  // Every listener's certificate, loaded anew; live connections keep theirs. The first step changes
-  // nothing and fails by the name of the listener and the file; the second cannot fail.
-  using LoadedTls = std::vector<std::pair<TlsStore*, TlsStore::Loaded>>;
-  Result<LoadedTls> load_tls();
-  void use_tls(const LoadedTls& loaded);
-  // Both at once for those listeners whose files have changed, each for itself: the first error.
-  Result<void> renew_tls();
-  // Whether there are such.
-  bool tls_changed() const;
+  // Loads the certificates whose files have changed, each listener's for itself; live connections
+  // keep theirs. Opens listeners that were closed for want of one. What goes wrong is logged once,
+  // and a certificate that has ended meanwhile too. To be called every second or so, until drain();
+  // by one thread at a time.
+  void renew_tls();
 
   // The listening sockets with their listeners' names, for a process that takes over: as
   // Server::start() there wants them. Ours still, and gone after drain() or stop().
   std::vector<std::pair<std::string, int>> listening_sockets() const { return sockets_; }
 
-  // Where a listener, by its index in the options, really listens.
+  // Where a listener, by its index in the options, really listens; while it is closed, where it
+  // would.
   const Endpoint& endpoint(std::size_t listener = 0) const;
+  bool is_open(std::size_t listener) const { return listeners_[listener]->is_open(); }
 
   // All workers' statistics. A connection's counters are at most one sweep interval old, at most a
   // moment if there are few or if it is among the worst, and final once it is closed. Fails, by the
@@ -78,13 +77,19 @@ class Server {
  private:
   explicit Server(ServerOptions options);
   Result<void> open(std::vector<PassedSocket> passed);
+  Result<void> make_workers();
+  Result<void> listen(std::size_t listener);
+  Result<void> listen_if_usable(std::size_t listener);
+  void tell(std::size_t listener, std::string trouble);
 
   const ServerOptions options_;
   ServerShared shared_;
   ConnectionSeries series_;
-  std::size_t tcp_info_length_ = 0;
+  std::atomic<std::size_t> tcp_info_length_ = 0;
   std::vector<std::pair<std::string, int>> sockets_;  // the workers own them
   std::vector<std::unique_ptr<ServerListener>> listeners_;
+  std::vector<std::vector<Fd>> passed_;  // of each listener that is closed
+  std::vector<std::string> told_;        // of each listener: its trouble, as it was last logged
   std::vector<std::unique_ptr<Worker>> workers_;
 };
 

@@ -93,6 +93,7 @@ constexpr MetricDesc kWorkerConnections{
     "embedded server"};
 
 std::optional<double> unix_seconds(std::chrono::sys_seconds t) {
+  if (t == std::chrono::sys_seconds()) return std::nullopt;  // not yet
   return std::chrono::duration<double>(t.time_since_epoch()).count();
 }
 
@@ -142,11 +143,20 @@ constexpr Row<ListenerReport> kListenerRows[] = {
                  "answered in time."),
      kNothing,
      [](Listeners l) { return only_if(l.gauges.connects, l.statistics.backend_failures); }},
-    {of_listener("tcp_server_tls_certificate_expiry_timestamp_seconds", kGauge, "embedded server",
-                 "When the listener's certificate ends to be valid, in Unix time."),
+    {of_listener(
+         "tcp_server_tls_certificate_expiry_timestamp_seconds", kGauge, "embedded server",
+         "When the first of the certificates that the listener sends ends, those of its chain "
+         "included, in Unix time."),
      kNothing,
      [](Listeners l) {
        return l.gauges.tls ? unix_seconds(l.gauges.tls->not_after) : std::nullopt;
+     }},
+    {of_listener("tcp_server_tls_files_usable", kGauge, "embedded server",
+                 "Whether the listener's certificate files can be used as they are now. 0: the "
+                 "listener is closed, or goes on with those before."),
+     kNothing,
+     [](Listeners l) {
+       return l.gauges.tls ? std::optional(l.gauges.tls->usable ? 1.0 : 0.0) : std::nullopt;
      }},
     {of_listener("tcp_server_tls_reload_timestamp_seconds", kGauge, "embedded server",
                  "When the certificate in use was loaded, in Unix time."),

@@ -10,6 +10,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <cassert>
 #include <cerrno>
 #include <cstdio>
@@ -25,6 +26,7 @@ using std::chrono::sys_seconds;
 constexpr char kSuites12[] = "ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-RSA-AES256-GCM-SHA384";
 constexpr char kSuites13[] = "TLS_AES_256_GCM_SHA384";
 constexpr char kGroups[] = "X25519:P-256";
+constexpr char kClientGroups[] = "X25519:P-256:P-384:P-521";
 constexpr int kReadsPerCall = 16;  // two a record, and a flight of the client has up to five
 // No RSA below 2048 bits, no SHA-1: Debian's default, but not OpenSSL's.
 constexpr int kSecurityLevel = 2;
@@ -116,11 +118,6 @@ Result<KeyPtr> read_key(const std::string& path) {
 }
 
 Result<void> use_certificates(SSL_CTX* context, const std::vector<X509Ptr>& chain) {
-  const sys_seconds now = now_seconds();
-  const auto begin = time_of(X509_get0_notBefore(chain[0].get()));
-  const auto end = time_of(X509_get0_notAfter(chain[0].get()));
-  if (now < begin) return Error{"not valid before " + time_text(begin)};
-  if (now > end) return Error{"expired at " + time_text(end)};
   bool used = SSL_CTX_use_certificate(context, chain[0].get()) == 1;
   for (std::size_t i = 1; used && i < chain.size(); ++i) {
     used = SSL_CTX_add1_chain_cert(context, chain[i].get()) == 1;
@@ -129,29 +126,38 @@ Result<void> use_certificates(SSL_CTX* context, const std::vector<X509Ptr>& chai
   return {};
 }
 
-Result<void> use_key(SSL_CTX* context, const TlsOptions& options, X509* certificate) {
-  const auto key = read_key(options.key_file);
+Result<void> use_key(SSL_CTX* context, const std::string& file, X509* certificate,
+                     const std::string& certificate_file) {
+  const auto key = read_key(file);
   if (!key) return key.error();
   if (X509_check_private_key(certificate, key->get()) != 1) {
     ERR_clear_error();
-    return Error{"not the key of the certificate in " + options.certificate_file};
+    return Error{"not the key of the certificate in " + certificate_file};
   }
   if (SSL_CTX_use_PrivateKey(context, key->get()) != 1) return Error{take_reason()};
   return {};
 }
 
-// The names of the authorities are told to the client, which may have several certificates.
-Result<void> use_client_authorities(SSL_CTX* context, const TlsOptions& options) {
-  if (options.client_certificate == ClientCertificate::kNone) return {};
-  const auto authorities = read_certificates(options.client_ca_file);
-  if (!authorities) return authorities.error();
-  for (const X509Ptr& authority : *authorities) {
+// OpenSSL takes a client's certificate with TLS 1.2 only if its curve is one of those for the
+// exchange of keys, which is over when the certificate comes.
+int verify_client(X509_STORE_CTX* store, void* /*argument*/) {
+  const int index = SSL_get_ex_data_X509_STORE_CTX_idx();
+  SSL_set1_groups_list(static_cast<SSL*>(X509_STORE_CTX_get_ex_data(store, index)), kClientGroups);
+  return X509_verify_cert(store);
+}
+
+// The names of the authorities are told to the client, which may have several certificates. Each of
+// them is trusted for itself: an intermediate needs no root beside it.
+Result<void> use_client_authorities(SSL_CTX* context, const std::vector<X509Ptr>& authorities,
+                                    bool required) {
+  for (const X509Ptr& authority : authorities) {
     if (X509_STORE_add_cert(SSL_CTX_get_cert_store(context), authority.get()) != 1 ||
         SSL_CTX_add_client_CA(context, authority.get()) != 1) {
       return Error{take_reason()};
     }
   }
-  const bool required = options.client_certificate == ClientCertificate::kRequire;
+  X509_VERIFY_PARAM_set_flags(SSL_CTX_get0_param(context), X509_V_FLAG_PARTIAL_CHAIN);
+  SSL_CTX_set_cert_verify_callback(context, verify_client, nullptr);
   SSL_CTX_set_verify(context, SSL_VERIFY_PEER | (required ? SSL_VERIFY_FAIL_IF_NO_PEER_CERT : 0),
                      nullptr);
   return {};
@@ -236,6 +242,10 @@ TlsOutcome outcome_of(unsigned long error) {
   if (ERR_GET_LIB(error) != ERR_LIB_SSL) return TlsOutcome::kProtocol;
   switch (ERR_GET_REASON(error)) {
     case SSL_R_UNSUPPORTED_PROTOCOL:
+    case SSL_R_UNKNOWN_PROTOCOL:
+    case SSL_R_WRONG_SSL_VERSION:
+    case SSL_R_VERSION_TOO_LOW:
+    case SSL_R_VERSION_TOO_HIGH:
     case SSL_R_INAPPROPRIATE_FALLBACK:
     case SSL_R_TLSV1_ALERT_PROTOCOL_VERSION:
     case SSL_R_TLSV1_ALERT_INAPPROPRIATE_FALLBACK:
@@ -243,6 +253,10 @@ TlsOutcome outcome_of(unsigned long error) {
     case SSL_R_NO_SHARED_CIPHER:
     case SSL_R_NO_SHARED_GROUPS:
     case SSL_R_NO_SHARED_SIGNATURE_ALGORITHMS:
+    case SSL_R_NO_CIPHERS_SPECIFIED:
+    case SSL_R_MISSING_SUPPORTED_GROUPS_EXTENSION:
+    case SSL_R_MISSING_SIGALGS_EXTENSION:
+    case SSL_R_UNSUPPORTED_ELLIPTIC_CURVE:
     case SSL_R_NO_SUITABLE_GROUPS:
     case SSL_R_NO_SUITABLE_KEY_SHARE:
     case SSL_R_NO_SUITABLE_SIGNATURE_ALGORITHM:
@@ -251,6 +265,16 @@ TlsOutcome outcome_of(unsigned long error) {
       return TlsOutcome::kCipher;
     case SSL_R_CERTIFICATE_VERIFY_FAILED:
     case SSL_R_PEER_DID_NOT_RETURN_A_CERTIFICATE:
+    case SSL_R_NO_CERTIFICATES_RETURNED:
+    case SSL_R_UNKNOWN_CERTIFICATE_TYPE:
+    case SSL_R_WRONG_CERTIFICATE_TYPE:
+    case SSL_R_WRONG_SIGNATURE_TYPE:
+    case SSL_R_WRONG_CURVE:
+    case SSL_R_BAD_SIGNATURE:
+    case SSL_R_EE_KEY_TOO_SMALL:
+    case SSL_R_CA_KEY_TOO_SMALL:
+    case SSL_R_CA_MD_TOO_WEAK:
+    case SSL_R_UNABLE_TO_FIND_PUBLIC_KEY_PARAMETERS:
     case SSL_R_SSLV3_ALERT_BAD_CERTIFICATE:
     case SSL_R_SSLV3_ALERT_CERTIFICATE_EXPIRED:
     case SSL_R_SSLV3_ALERT_CERTIFICATE_REVOKED:
@@ -258,6 +282,9 @@ TlsOutcome outcome_of(unsigned long error) {
     case SSL_R_SSLV3_ALERT_UNSUPPORTED_CERTIFICATE:
     case SSL_R_TLSV1_ALERT_ACCESS_DENIED:
     case SSL_R_TLSV1_ALERT_UNKNOWN_CA:
+    case SSL_R_TLSV1_ALERT_DECRYPT_ERROR:
+    case SSL_R_TLSV1_UNRECOGNIZED_NAME:
+    case SSL_R_SSLV3_ALERT_NO_CERTIFICATE:
     case SSL_R_TLSV13_ALERT_CERTIFICATE_REQUIRED:
       return TlsOutcome::kCertificate;
     default:
@@ -270,45 +297,117 @@ TlsOutcome outcome_of(unsigned long error) {
 void TlsFree::operator()(ssl_ctx_st* context) const { SSL_CTX_free(context); }
 void TlsFree::operator()(ssl_st* session) const { SSL_free(session); }
 
+std::string TlsContext::Validity::wrong_at(sys_seconds now) const {
+  if (now < begin) return which + "not valid before " + time_text(begin);
+  return now > end ? which + "expired at " + time_text(end) : "";
+}
+
+// Fills a context from the files, and keeps which of them was at fault.
+class TlsLoader {
+ public:
+  explicit TlsLoader(const TlsOptions& options) : options_(options), context_(new TlsContext) {
+    context_->context_.reset(SSL_CTX_new(TLS_server_method()));
+  }
+
+  Result<std::shared_ptr<const TlsContext>> load() {
+    auto loaded = use_all();
+    if (!loaded) return std::move(loaded.error());
+    return std::shared_ptr<const TlsContext>(std::move(context_));
+  }
+
+  std::string TlsOptions::*file() const { return file_; }
+
+ private:
+  SSL_CTX* ssl() const { return context_->context_.get(); }
+
+  Result<void> use_all() {
+    if (ssl() == nullptr || !apply_policy(ssl())) return Error{"OpenSSL: " + take_reason()};
+    auto used = use_pair(&TlsOptions::certificate_file, &TlsOptions::key_file);
+    if (!used) return used;
+    if (!options_.second_certificate_file.empty()) {
+      used = use_pair(&TlsOptions::second_certificate_file, &TlsOptions::second_key_file);
+      if (!used) return used;
+    }
+    return options_.client_certificate == ClientCertificate::kNone ? used : use_authorities();
+  }
+
+  Result<void> use_pair(std::string TlsOptions::*certificate, std::string TlsOptions::*key) {
+    file_ = certificate;
+    const auto chain = read_certificates(options_.*certificate);
+    if (!chain) return chain.error();
+    X509* const leaf = chain->front().get();
+    if (SSL_CTX_get0_certificate(ssl()) == nullptr) {
+      context_->subject_ = name_text(X509_get_subject_name(leaf));
+    } else if (kind_of(leaf) == kind_of(SSL_CTX_get0_certificate(ssl()))) {
+      return Error{"a key of the same kind as the first certificate's: one would never be used"};
+    }
+    if (auto used = use_certificates(ssl(), *chain); !used) return used;
+    note(*chain, context_->sent_);
+    file_ = key;
+    return use_key(ssl(), options_.*key, leaf, options_.*certificate);
+  }
+
+  Result<void> use_authorities() {
+    file_ = &TlsOptions::client_ca_file;
+    const auto authorities = read_certificates(options_.client_ca_file);
+    if (!authorities) return authorities.error();
+    note(*authorities, context_->authorities_);
+    return use_client_authorities(ssl(), *authorities,
+                                  options_.client_certificate == ClientCertificate::kRequire);
+  }
+
+  static int kind_of(X509* certificate) {
+    return EVP_PKEY_get_base_id(X509_get0_pubkey(certificate));
+  }
+
+  void note(const std::vector<X509Ptr>& certificates, std::vector<TlsContext::Validity>& out) {
+    for (std::size_t i = 0; i < certificates.size(); ++i) {
+      const X509* const one = certificates[i].get();
+      const std::string which = i == 0 ? ""
+                                       : fmt::format("certificate {}, {}: ", i + 1,
+                                                     name_text(X509_get_subject_name(one)));
+      out.push_back(
+          {file_, which, time_of(X509_get0_notBefore(one)), time_of(X509_get0_notAfter(one))});
+    }
+  }
+
+  const TlsOptions& options_;
+  std::shared_ptr<TlsContext> context_;
+  std::string TlsOptions::*file_ = &TlsOptions::certificate_file;  // that is being read
+};
+
 Result<std::shared_ptr<const TlsContext>> TlsContext::load(const TlsOptions& options,
                                                            TlsFault* fault) {
   ERR_clear_error();
-  std::shared_ptr<TlsContext> context(new TlsContext);
-  context->context_.reset(SSL_CTX_new(TLS_server_method()));
-  SSL_CTX* const ssl = context->context_.get();
-  const auto failed = [&](std::string TlsOptions::*file, const Error& error) {
-    if (fault != nullptr) *fault = {file, error.message};
-    return Error(error).in(options.*file);
-  };
-  if (ssl == nullptr || !apply_policy(ssl)) {
-    return failed(&TlsOptions::certificate_file, {"OpenSSL: " + take_reason()});
-  }
-  const auto chain = read_certificates(options.certificate_file);
-  if (!chain) return failed(&TlsOptions::certificate_file, chain.error());
-  X509* const certificate = chain->front().get();
-  if (const auto used = use_certificates(ssl, *chain); !used) {
-    return failed(&TlsOptions::certificate_file, used.error());
-  }
-  if (const auto used = use_key(ssl, options, certificate); !used) {
-    return failed(&TlsOptions::key_file, used.error());
-  }
-  if (const auto used = use_client_authorities(ssl, options); !used) {
-    return failed(&TlsOptions::client_ca_file, used.error());
-  }
-  context->not_after_ = time_of(X509_get0_notAfter(certificate));
-  context->subject_ = name_text(X509_get_subject_name(certificate));
-  return std::shared_ptr<const TlsContext>(std::move(context));
+  TlsLoader loader(options);
+  auto context = loader.load();
+  if (context) return context;
+  if (fault != nullptr) *fault = {loader.file(), context.error().message};
+  return std::move(context.error()).in(options.*loader.file());
 }
 
-Result<std::unique_ptr<TlsStore>> TlsStore::open(TlsOptions options) {
-  std::unique_ptr<TlsStore> store(new TlsStore(std::move(options)));
-  store->stamps_ = store->stamps();
-  auto context = TlsContext::load(store->options_);
-  if (!context) return std::move(context.error());
-  store->current_ = std::move(*context);
-  store->statistics_.not_after = store->current_->not_after();
-  store->statistics_.loaded = now_seconds();
-  return store;
+sys_seconds TlsContext::not_after() const {
+  sys_seconds first = sys_seconds::max();
+  for (const Validity& one : sent_) first = std::min(first, one.end);
+  return first;
+}
+
+std::optional<TlsFault> TlsContext::doubt(sys_seconds now) const {
+  for (const Validity& one : sent_) {
+    if (auto wrong = one.wrong_at(now); !wrong.empty()) return TlsFault{one.file, std::move(wrong)};
+  }
+  std::string wrong;
+  for (const Validity& one : authorities_) {
+    wrong = one.wrong_at(now);
+    if (wrong.empty()) return std::nullopt;
+  }
+  if (wrong.empty()) return std::nullopt;
+  return TlsFault{&TlsOptions::client_ca_file, "no client can be accepted: " + wrong};
+}
+
+TlsStore::TlsStore(TlsOptions options) : options_(std::move(options)) {
+  (void)reload();
+  statistics_.reloads = statistics_.reload_failures = 0;
 }
 
 std::shared_ptr<const TlsContext> TlsStore::current() const {
@@ -317,28 +416,19 @@ std::shared_ptr<const TlsContext> TlsStore::current() const {
 }
 
 // The stamps are taken first: what changes while the files are read is seen as a change.
-Result<TlsStore::Loaded> TlsStore::load() {
-  Loaded loaded{nullptr, stamps()};
+Result<void> TlsStore::reload() {
+  std::vector<Stamp> read = stamps();
   auto context = TlsContext::load(options_);
-  if (context) {
-    loaded.context = std::move(*context);
-    return loaded;
-  }
   const std::lock_guard lock(mutex_);
-  stamps_ = std::move(loaded.stamps);
-  ++statistics_.reload_failures;
-  statistics_.error = context.error().message;
-  return std::move(context.error());
-}
-
-void TlsStore::use(Loaded loaded) {
-  const std::lock_guard lock(mutex_);
-  current_ = std::move(loaded.context);
-  stamps_ = std::move(loaded.stamps);
+  stamps_ = std::move(read);
+  statistics_.usable = context.ok();
+  statistics_.error = context ? "" : context.error().message;
+  ++(context ? statistics_.reloads : statistics_.reload_failures);
+  if (!context) return std::move(context.error());
+  current_ = std::move(*context);
   statistics_.not_after = current_->not_after();
   statistics_.loaded = now_seconds();
-  ++statistics_.reloads;
-  statistics_.error.clear();
+  return {};
 }
 
 bool TlsStore::changed() const {
@@ -355,7 +445,8 @@ TlsStoreStatistics TlsStore::statistics() const {
 std::vector<TlsStore::Stamp> TlsStore::stamps() const {
   std::vector<Stamp> stamps;
   for (const std::string* path :
-       {&options_.certificate_file, &options_.key_file, &options_.client_ca_file}) {
+       {&options_.certificate_file, &options_.key_file, &options_.second_certificate_file,
+        &options_.second_key_file, &options_.client_ca_file}) {
     struct stat status {};
     Stamp& stamp = stamps.emplace_back();
     if (::stat(path->c_str(), &status) != 0) continue;
@@ -407,6 +498,7 @@ TlsStep TlsSession::step_after(int result) {
   failure_ = {outcome_of(ERR_peek_error()), 0, take_reason()};
   const long verified = SSL_get_verify_result(session_.get());
   if (verified != X509_V_OK) {
+    failure_.outcome = TlsOutcome::kCertificate;
     failure_.text += ": ";
     failure_.text += X509_verify_cert_error_string(verified);
   }

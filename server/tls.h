@@ -1,9 +1,10 @@
 // TLS for the server's listeners: what is loaded from files, what replaces it at run time, and one
 // connection's session.
 //
-// TLS 1.2 with ECDHE and AES-256-GCM, in the server's order, or TLS 1.3 with AES-256-GCM; groups
-// X25519 and P-256. No tickets, no session cache, no early data, no renegotiation, no compression:
-// a handshake is always a whole one, and nothing secret outlives a connection.
+// TLS 1.2 with ECDHE and AES-256-GCM, in the server's order, or TLS 1.3 with AES-256-GCM; keys are
+// exchanged by X25519 or P-256. Clients' certificates may be of P-384 and P-521 too. No tickets, no
+// session cache, no early data, no renegotiation, no compression: a handshake is always a whole
+// one, and nothing secret outlives a connection.
 #pragma once
 
 #include <array>
@@ -12,6 +13,7 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -41,34 +43,68 @@ struct TlsFault {
 class TlsContext {
  public:
   // Never asks for a passphrase. The error names the file and what is wrong with it: it cannot be
-  // read, is not PEM, has an encrypted key or one that is another certificate's, is expired, ...
-  // `fault`, if given, is told the same.
+  // read, is not PEM, has an encrypted key or one that is another certificate's, ... `fault`, if
+  // given, is told the same.
   static Result<std::shared_ptr<const TlsContext>> load(const TlsOptions& options,
                                                         TlsFault* fault = nullptr);
 
-  // Of the server's own certificate, the first in its file. Seconds: it may be for 8,000 years.
-  std::chrono::sys_seconds not_after() const { return not_after_; }
+  // When the first certificate of all that are sent ends, those of the chains included. Seconds: it
+  // may be for 8,000 years.
+  std::chrono::sys_seconds not_after() const;
   const std::string& subject() const { return subject_; }  // "CN=www.example.org,O=Example"
+
+  // What is used, and clients or we will refuse at that time: a certificate that is sent has ended
+  // or has not begun, or all that sign clients' certificates have.
+  std::optional<TlsFault> doubt(std::chrono::sys_seconds now) const;
 
  private:
   friend class TlsSession;
   TlsContext() = default;
 
+  struct Validity {  // of one certificate
+    std::string TlsOptions::*file;
+    std::string which;  // "certificate 2, CN=…: "; empty: the only one that the file is about
+    std::chrono::sys_seconds begin;
+    std::chrono::sys_seconds end;
+
+    std::string wrong_at(std::chrono::sys_seconds now) const;  // empty: nothing
+  };
+  friend class TlsLoader;
+
   std::unique_ptr<ssl_ctx_st, TlsFree> context_;
-  std::chrono::sys_seconds not_after_;
+  std::vector<Validity> sent_;
+  std::vector<Validity> authorities_;
   std::string subject_;
 };
 
 struct TlsStoreStatistics {
-  std::chrono::sys_seconds not_after;  // of the certificate in use
+  bool usable = false;                 // the files as they are now
+  std::chrono::sys_seconds not_after;  // of what is in use; 1970: nothing is
   std::chrono::sys_seconds loaded;     // when that was
   std::uint64_t reloads = 0;           // that succeeded
   std::uint64_t reload_failures = 0;
-  std::string error;  // of the last reload; empty: it succeeded, or there was none
+  std::string error;  // why they are not usable
 };
 
 // The context that new sessions of one listener begin with. Any thread.
 class TlsStore {
+ public:
+  // Reads the files; that they cannot be used is told by statistics().
+  explicit TlsStore(TlsOptions options);
+
+  // Null until the files could be used once.
+  std::shared_ptr<const TlsContext> current() const;
+
+  // Reads the files again. If they cannot be used, what was goes on. Sessions that live keep what
+  // they began with.
+  Result<void> reload();
+
+  // True if a file is not what it was when it was last read. One stat() a file: content, mode, a
+  // rename over it and another target of a symbolic link are all seen.
+  bool changed() const;
+
+  TlsStoreStatistics statistics() const;
+
  private:
   struct Stamp {  // of a file; all zero: there is none, or it may not be looked at
     std::uint64_t device = 0;
@@ -79,30 +115,6 @@ class TlsStore {
     bool operator==(const Stamp&) const = default;
   };
 
- public:
-  // The files as they were read.
-  struct Loaded {
-    std::shared_ptr<const TlsContext> context;
-    std::vector<Stamp> stamps;
-  };
-
-  static Result<std::unique_ptr<TlsStore>> open(TlsOptions options);
-
-  std::shared_ptr<const TlsContext> current() const;
-
-  // Loads the files again, in two steps for whoever has more to do than that: the first changes
-  // nothing, the second cannot fail. Sessions that live keep what they began with.
-  Result<Loaded> load();
-  void use(Loaded loaded);
-
-  // True if a file is not what it was when it was last in use, or refused. One stat() a file:
-  // content, mode, a rename over it and another target of a symbolic link are all seen.
-  bool changed() const;
-
-  TlsStoreStatistics statistics() const;
-
- private:
-  explicit TlsStore(TlsOptions options) : options_(std::move(options)) {}
   std::vector<Stamp> stamps() const;
 
   const TlsOptions options_;
@@ -118,7 +130,7 @@ enum class TlsOutcome : std::uint8_t {
   kOk,
   kVersion,      // no version of TLS in common
   kCipher,       // no suite, group or signature algorithm in common
-  kCertificate,  // the client's is missing or not good, or the client does not like ours
+  kCertificate,  // the client's is missing, not good or not its own, or it does not like ours
   kProtocol,     // what came is not TLS, or is broken
   kTimeout,      // the deadline: known to whoever waits, never to a session
   kClosed,       // the connection ended first

@@ -9,6 +9,7 @@
 #include <array>
 #include <cerrno>
 #include <cstring>
+#include <iterator>
 #include <limits>
 #include <utility>
 
@@ -41,13 +42,9 @@ Result<std::unique_ptr<Worker>> Worker::create(WorkerOptions options, std::vecto
   if (!epoll.valid()) return errno_error("epoll_create1", errno);
   Fd wake(::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC));
   if (!wake.valid()) return errno_error("eventfd", errno);
-  bool watched = watch_fd(epoll, EPOLL_CTL_ADD, wake.get(), EPOLLIN, kMailboxTag);
-  for (std::size_t i = 0; i < ports.size(); ++i) {
-    for (const Fd& socket : ports[i].sockets) {
-      watched = watched && watch_fd(epoll, EPOLL_CTL_ADD, socket.get(), kAcceptEvents, i);
-    }
+  if (!watch_fd(epoll, EPOLL_CTL_ADD, wake.get(), EPOLLIN, kMailboxTag)) {
+    return errno_error("epoll_ctl", errno);
   }
-  if (!watched) return errno_error("epoll_ctl", errno);
   return std::unique_ptr<Worker>(
       new Worker(options, std::move(ports), std::move(epoll), std::move(wake)));
 }
@@ -67,6 +64,18 @@ Worker::~Worker() {
 
 void Worker::start() {
   thread_ = start_thread("server-" + std::to_string(options_.number), [this] { run(); });
+}
+
+Result<void> Worker::listen(std::size_t port, std::vector<Fd> sockets) {
+  for (const Fd& socket : sockets) {
+    if (!watch_fd(epoll_, EPOLL_CTL_ADD, socket.get(), kAcceptEvents, port)) {
+      return errno_error("epoll_ctl", errno);
+    }
+  }
+  const std::lock_guard lock(mutex_);
+  opened_.emplace_back(port, std::move(sockets));
+  wake();
+  return {};
 }
 
 void Worker::join() {
@@ -164,12 +173,17 @@ void Worker::read_mailbox() {
   std::uint64_t ticket;
   bool asked;
   bool drain;
+  std::vector<Opened> opened;
   {
     const std::lock_guard lock(mutex_);
+    opened.swap(opened_);
     stopping_ = stop_requested_;
     drain = drain_requested_ && !draining_;
     ticket = requested_;
     asked = requested_ > answered_;
+  }
+  for (auto& [port, sockets] : opened) {
+    std::move(sockets.begin(), sockets.end(), std::back_inserter(ports_[port].sockets));
   }
   if (drain) begin_drain();
   if (asked && !stopping_) publish(ticket);

@@ -28,6 +28,7 @@
 #include <span>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "base/clock.h"
@@ -96,7 +97,7 @@ class Worker {
 
   struct Port {
     ServerListener& listener;  // outlives the worker
-    std::vector<Fd> sockets;   // one, but for those that another process left us
+    std::vector<Fd> sockets;   // one, but for those that another process left us; none: closed
     std::unique_ptr<Handler> handler;
     bool shared = false;  // other workers accept from the same sockets
     // Of a relay: sockets for the backends of clients that have none yet, and one for the next
@@ -112,6 +113,10 @@ class Worker {
 
   // Starts the thread; once.
   void start();
+
+  // Any thread: the port of that index accepts from these sockets too. Fails for want of memory, or
+  // of watches that this user may have.
+  Result<void> listen(std::size_t port, std::vector<Fd> sockets);
 
   // Asks the thread to accept no more, and to end every connection, as soon as nothing moves on it
   // or after a second, as its handler sees fit.
@@ -131,6 +136,8 @@ class Worker {
 
  private:
   friend class Stream;
+
+  using Opened = std::pair<std::size_t, std::vector<Fd>>;  // a port, and sockets for it
 
   struct LinksOf {
     ConnectionSlab& slab;
@@ -250,7 +257,8 @@ class Worker {
 
   std::mutex mutex_;
   std::condition_variable published_;
-  std::uint64_t requested_ = 0;  // these five under mutex_
+  std::vector<Opened> opened_;  // these six under mutex_
+  std::uint64_t requested_ = 0;
   std::uint64_t answered_ = 0;
   bool drain_requested_ = false;
   bool stop_requested_ = false;

@@ -49,12 +49,6 @@ server:
       () => writeFileSync(file("tcpvitals.yml"), config("second", ", backlog: 7")),
       () => {},
     ],
-    [
-      "no certificate",
-      /tcpvitals\.yml:5:\d+: server\.listeners\.secure\.tls\.certificate: .*no certificate in PEM form/,
-      () => writeFileSync(file("crt"), ""),
-      make,
-    ],
   ];
   for (const [what, said, spoil, mend] of rows) {
     const failures = reloads("failure");

@@ -284,23 +284,30 @@ const kBroken: ReadonlyArray<readonly [what: string, spoil: (pki: Pki) => void, 
   ["no key", (pki) => renameSync(pki.path("server.key"), pki.path("away")), "server.key", "No such file or directory"],
 ];
 
-test("files that cannot be used keep the agent from starting, and are named with the reason", async (t) => {
+test("files that cannot be used are named by --config.check, and keep a listener closed until they can", async (t) => {
   const site = await Site.create(t);
   site.configure({ server: [] });
   for (const [what, spoil, file, said] of kBroken) {
     site.pki.make("server", "good");
     spoil(site.pki);
-    for (const flags of [[], ["--config.check"]]) {
-      const argv = [join(kBuild, "tcpvitals"), `--config.file=${site.config}`, ...flags];
-      const child = site.lab.start([...site.network.prefix, ...argv]);
-      assert.equal(await child.end(), 2, what);
-      assert.match(child.stderr, /^tcpvitals: [^\n]+\n$/, what);
-      const key = `server.listeners.server.tls.${file.endsWith("key") ? "key" : "certificate"}`;
-      const [place, rest] = child.stderr.slice("tcpvitals: ".length).split(`: ${key}: "${site.pki.path(file)}": `);
-      assert.match(place!, new RegExp(`^${site.config}:\\d+:\\d+$`), `${what}: ${child.stderr}`);
-      assert.ok(rest!.startsWith(said), `${what}: ${child.stderr}`);
-    }
+    const argv = [join(kBuild, "tcpvitals"), `--config.file=${site.config}`, "--config.check"];
+    const child = site.lab.start([...site.network.prefix, ...argv]);
+    assert.equal(await child.end(), 2, what);
+    assert.match(child.stderr, /^tcpvitals: [^\n]+\n$/, what);
+    const key = `server.listeners.server.tls.${file.endsWith("key") ? "key" : "certificate"}`;
+    const [place, rest] = child.stderr.slice("tcpvitals: ".length).split(`: ${key}: "${site.pki.path(file)}": `);
+    assert.match(place!, new RegExp(`^${site.config}:\\d+:\\d+$`), `${what}: ${child.stderr}`);
+    assert.ok(rest!.startsWith(said), `${what}: ${child.stderr}`);
   }
+  site.pki.make("server", "good");
+  renameSync(site.pki.path("server.key"), site.pki.path("away"));
+  const agent = await site.agent();
+  const usable = () => agent.scrape().value("tcp_server_tls_files_usable", { listener: "server" });
+  assert.equal(usable(), 0);
+  assert.throws(() => site.shown());
+  site.pki.make("server", "mended");
+  await eventually(5, () => assert.equal(site.shown(), "CN = mended"));
+  assert.equal(usable(), 1);
 });
 
 test("files that cannot be used are not taken over by a running agent, which says so and goes on", async (t) => {

@@ -44,13 +44,15 @@ KeyPtr key_of(const Identity& identity) {
   return KeyPtr(PEM_read_bio_PrivateKey(reader(identity.key).get(), nullptr, nullptr, nullptr));
 }
 
-KeyPtr make_key(bool rsa) { return KeyPtr(rsa ? EVP_RSA_gen(2048) : EVP_EC_gen("P-256")); }
+KeyPtr make_key(const CertificateOptions& options) {
+  return KeyPtr(options.rsa ? EVP_RSA_gen(2048) : EVP_EC_gen(options.curve));
+}
 
 }  // namespace
 
 Identity make_identity(const CertificateOptions& options) {
   static long serial = 0;
-  const KeyPtr key = make_key(options.rsa);
+  const KeyPtr key = make_key(options);
   const X509Ptr certificate(X509_new());
   X509_set_version(certificate.get(), X509_VERSION_3);
   ASN1_INTEGER_set(X509_get_serialNumber(certificate.get()), ++serial);
@@ -66,7 +68,8 @@ Identity make_identity(const CertificateOptions& options) {
   if (options.issuer != nullptr) {
     issuer = certificate_of(*options.issuer);
     issuer_key = key_of(*options.issuer);
-  } else {
+  }
+  if (options.issuer == nullptr || options.signs) {
     X509_EXTENSION* const authority =
         X509V3_EXT_conf_nid(nullptr, nullptr, NID_basic_constraints, "critical,CA:TRUE");
     X509_add_ext(certificate.get(), authority, -1);

@@ -20,10 +20,12 @@ struct Identity {
 
 struct CertificateOptions {
   std::string name = "server.test";  // the CN
-  bool rsa = false;                  // 2048 bits; else ECDSA on P-256
-  long begins_s = -3600;             // from now
+  bool rsa = false;                  // 2048 bits; else ECDSA
+  const char* curve = "P-256";
+  long begins_s = -3600;  // from now
   long ends_s = 3600;
   const Identity* issuer = nullptr;  // null: signs itself, and may sign others
+  bool signs = false;                // may sign others though it has an issuer
 };
 
 Identity make_identity(const CertificateOptions& options);

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "agent/config.h"
+#include "agent/host_check.h"
 #include "tests/support/tls_testing.h"
 
 using namespace tcpvitals;
@@ -98,7 +99,7 @@ TEST_CASE("each key of a listener sets its field") {
   CHECK(listener("proxy_protocol: {trusted: 192.0.2.0/24}").proxy_from ==
         prefixes({"192.0.2.0/24"}));
   CHECK_FALSE(listener("audit: false").audit);
-  TlsOptions tls{"/c.pem", "/k.pem", "", ClientCertificate::kNone, 50};
+  TlsOptions tls{.certificate_file = "/c.pem", .key_file = "/k.pem", .max_handshakes = 50};
   CHECK(listener("tls: {certificate: /c.pem, key: /k.pem, max_handshakes: 50}").tls == tls);
 }
 
@@ -238,7 +239,9 @@ TEST_CASE("a file of TLS that cannot be used is told with its place, key, path a
   const auto told = [&](const std::string& listener, const std::string& tls) {
     directory.write("t.yml", "server:\n  " + listener + "\n      tls: " + tls + "\n");
     const auto config = read_config(path);
-    return config ? "ok" : config.error().message;
+    if (!config) return config.error().message;
+    const auto problems = check_host(config->server, path);
+    return problems.empty() ? "ok" : problems.at(0).message;
   };
   const auto files = [](const std::string& crt, const std::string& k,
                         const std::string& more = "") {
@@ -253,4 +256,39 @@ TEST_CASE("a file of TLS that cannot be used is told with its place, key, path a
             certificate);
   CHECK(told("web:", files(certificate, key, ",\n       client_ca: " + key)) ==
         path + ":4:19: server.web.tls.client_ca: \"" + key + "\": no certificate in PEM form");
+  const std::string ended =
+      directory.write("ended", make_identity({.begins_s = -7200, .ends_s = -3600}).certificate);
+  CHECK(told("web:", files(certificate, key, ",\n       client_ca: " + ended))
+            .starts_with(path + ":4:19: server.web.tls.client_ca: \"" + ended +
+                         "\": no client can be accepted: expired at 20"));
+}
+
+TEST_CASE("an ECDSA and an RSA certificate may stand side by side, each with its key") {
+  const auto tls = [](const std::string& text) { return "server: {web: {tls: {" + text + "}}}"; };
+  const ServerConfig both = good(tls("certificate: [/a, /b], key: [/c, /d]"));
+  CHECK(both.web.tls.certificate_file == "/a");
+  CHECK(both.web.tls.key_file == "/c");
+  CHECK(both.web.tls.second_certificate_file == "/b");
+  CHECK(both.web.tls.second_key_file == "/d");
+  CHECK(complaint(tls("certificate: [/a, /b], key: /c"))
+            .ends_with("expected as many keys as certificates, in the same order"));
+  CHECK(
+      complaint(tls("certificate: /a, key: [/c, /d, /e]")).ends_with("expected at most two files"));
+}
+
+TEST_CASE("an audit log that cannot be opened is told with its place, and stops a start") {
+  const Directory directory;
+  const auto told = [&](const std::string& path) {
+    const auto problems = check_host(good("server: {audit: {file: " + path + "}}"), "t.yml");
+    if (problems.empty()) return std::string("ok");
+    CHECK(problems[0].stops);
+    return problems[0].message;
+  };
+  CHECK(told(directory.path("audit.jsonl")) == "ok");
+  CHECK(told("/dev/stdout") == "ok");
+  const std::string missing = directory.path("gone/audit.jsonl");
+  CHECK(told(missing) == "t.yml:1:25: server.audit.file: \"" + missing +
+                             "\": " + directory.path("gone") +
+                             ": No such file or directory: make the directory, for the agent's "
+                             "user to write");
 }

@@ -156,7 +156,8 @@ TEST_CASE("the server collector declares every metric it emits, each once") {
   ServerSnapshot snapshot = sample_snapshot();
   snapshot.series[0].vitals.min_rtt_us = 5;
   ListenerGauges& gauges = snapshot.listeners[0].gauges;
-  gauges.tls = TlsStoreStatistics{};
+  const std::chrono::sys_seconds some_time(std::chrono::seconds(1));
+  gauges.tls = TlsStoreStatistics{.not_after = some_time, .loaded = some_time};
   gauges.connects = true;
   gauges.limited_peers = 0;
   const auto families = emitted(snapshot);

@@ -796,21 +796,41 @@ TEST_CASE("TLS: a reload changes what new connections see, and no connection") {
   TlsPeer before(server->endpoint());
   REQUIRE(before.handshake());
   files.directory.write("crt", "nonsense");
-  CHECK(server->tls_changed());
-  const auto failed = server->renew_tls();
-  REQUIRE_FALSE(failed.ok());
-  CHECK(failed.error().message.find("listener secure") == 0);
+  server->renew_tls();
+  CHECK_FALSE(snapshot(*server).listeners[0].gauges.tls->usable);
   TlsPeer still(server->endpoint());
   CHECK(still.handshake());
   const Identity next = make_identity({.name = "next.test"});
   files.directory.write("crt", next.certificate);
   files.directory.write("key", next.key);
-  REQUIRE(server->renew_tls().ok());
-  CHECK_FALSE(server->tls_changed());
+  server->renew_tls();
+  CHECK(snapshot(*server).listeners[0].gauges.tls->usable);
   TlsPeer after(server->endpoint());
   CHECK(after.handshake());
   for (TlsPeer* peer : {&before, &still, &after}) CHECK(peer->ask("hello") == "hello");
   CHECK(snapshot(*server).listeners[0].gauges.tls->reload_failures == 1);
+}
+
+TEST_CASE(
+    "TLS: a listener without a usable certificate is closed until it has one; others are open") {
+  TlsFiles files;
+  files.directory.write("crt", "nonsense");
+  auto server = start(
+      {.listeners = {{.name = "secure", .tls = files.options}, {.name = "echo"}}, .workers = 2});
+  CHECK_FALSE(server->is_open(0));
+  CHECK(Client::to(server->endpoint(1)).echoes("hello"));
+  CHECK(server->listening_sockets().size() == 2);
+  const Identity good = make_identity({});
+  files.directory.write("crt", good.certificate);
+  files.directory.write("key", good.key);
+  server->renew_tls();
+  REQUIRE(server->is_open(0));
+  CHECK(server->listening_sockets().size() == 4);
+  for (int i = 0; i < 4; ++i) {
+    TlsPeer peer(server->endpoint(0));
+    REQUIRE(peer.handshake());
+    CHECK(peer.ask("a") == "a");
+  }
 }
 
 TEST_CASE("a drain lets what is on its way arrive, refuses what is new, and ends") {

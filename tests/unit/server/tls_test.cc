@@ -242,13 +242,16 @@ TEST_CASE("a file that cannot be used is named, with what is wrong with it") {
     files.directory.write("server.key", rsa().key);
     check("server.key: not the key of the certificate in server.pem");
   }
-  SUBCASE("an expired certificate") {
-    files.put(make_identity({.begins_s = -7200, .ends_s = -3600}));
-    CHECK(files.error().starts_with("server.pem: expired at 20"));
+  SUBCASE("a second certificate of the same kind as the first") {
+    files.options.second_certificate_file =
+        files.directory.write("second.pem", authority().certificate);
+    files.options.second_key_file = files.directory.write("second.key", authority().key);
+    check("second.pem: a key of the same kind as the first certificate's: one would never be used");
   }
-  SUBCASE("a certificate of tomorrow") {
-    files.put(make_identity({.begins_s = 86400, .ends_s = 90000}));
-    CHECK(files.error().starts_with("server.pem: not valid before 20"));
+  SUBCASE("a second certificate without its key") {
+    files.options.second_certificate_file = files.directory.write("second.pem", rsa().certificate);
+    files.options.second_key_file = files.options.key_file;
+    check("server.key: not the key of the certificate in second.pem");
   }
   SUBCASE("missing client authorities") {
     files.ask_clients(ClientCertificate::kRequest);
@@ -259,6 +262,53 @@ TEST_CASE("a file that cannot be used is named, with what is wrong with it") {
     files.ask_clients(ClientCertificate::kRequire);
     files.directory.write("clients.pem", "# none yet\n");
     check("clients.pem: no certificate in PEM form");
+  }
+}
+
+TEST_CASE("what has ended is served and doubted, whichever certificate of the chain it is") {
+  Files files;
+  const auto doubt = [&](std::chrono::sys_seconds at) {
+    const auto fault = files.load()->doubt(at);
+    return fault ? fault->reason : "";
+  };
+  CHECK(doubt(now()) == "");
+  files.put(make_identity({.begins_s = -7200, .ends_s = -3600}));
+  CHECK(doubt(now()).starts_with("expired at 20"));
+  Link link(*files.load());
+  CHECK(link.handshake() == TlsStep::kDone);
+  files.put(make_identity({.begins_s = 86400, .ends_s = 90000}));
+  CHECK(doubt(now()).starts_with("not valid before 20"));
+
+  const Identity inter = make_identity({.name = "inter", .ends_s = 100, .signs = true});
+  Identity leaf = make_identity({.ends_s = 3600, .issuer = &inter});
+  leaf.certificate += inter.certificate;
+  files.put(leaf);
+  CHECK(files.load()->not_after() <= now() + 100s);
+  CHECK(doubt(now()) == "");
+  CHECK(doubt(now() + 101s).starts_with("certificate 2, CN=inter: expired at 20"));
+}
+
+TEST_CASE("client authorities are doubted once all of them have ended") {
+  Files files;
+  const Identity ended = make_identity({.begins_s = -7200, .ends_s = -3600});
+  files.ask_clients(ClientCertificate::kRequire, ended);
+  const auto fault = files.load()->doubt(now());
+  REQUIRE(fault.has_value());
+  CHECK(fault->file == &TlsOptions::client_ca_file);
+  CHECK(fault->reason.starts_with("no client can be accepted: expired at 20"));
+  files.directory.write("clients.pem", ended.certificate + authority().certificate);
+  CHECK_FALSE(files.load()->doubt(now()).has_value());
+}
+
+TEST_CASE("a client gets the certificate whose kind of key it can use") {
+  Files files(ecdsa());
+  files.options.second_certificate_file = files.directory.write("rsa.pem", rsa().certificate);
+  files.options.second_key_file = files.directory.write("rsa.key", rsa().key);
+  const auto context = files.load();
+  for (const char* kind : {"ECDSA", "RSA"}) {
+    const std::string suite = "ECDHE-" + std::string(kind) + "-AES256-GCM-SHA384";
+    CHECK(attempt(*context, {.version = TLS1_2_VERSION, .suites = suite}).text ==
+          "TLSv1.2 " + suite);
   }
 }
 
@@ -441,6 +491,47 @@ TEST_CASE("a client certificate that is required must be there, and good") {
     REQUIRE(link.handshake() == TlsStep::kDone);
     CHECK(link.session->peer_subject() == "CN=client.test");
   }
+}
+
+TEST_CASE("client certificates of larger curves are good, with either version") {
+  Files files;
+  files.ask_clients(ClientCertificate::kRequire);
+  const auto context = files.load();
+  for (const char* curve : {"P-256", "P-384", "P-521"}) {
+    const Identity client = make_identity({.curve = curve, .issuer = &authority()});
+    for (const int version : {TLS1_2_VERSION, TLS1_3_VERSION}) {
+      CAPTURE(curve);
+      CAPTURE(version);
+      CHECK(attempt(*context, {.version = version, .identity = &client}).outcome ==
+            TlsOutcome::kOk);
+    }
+  }
+}
+
+TEST_CASE("an intermediate is trusted without the root that signed it") {
+  Files files;
+  const Identity inter = make_identity({.name = "inter", .issuer = &authority(), .signs = true});
+  files.ask_clients(ClientCertificate::kRequire, inter);
+  const auto context = files.load();
+  const Identity client = make_identity({.issuer = &inter});
+  CHECK(attempt(*context, {.identity = &client}).outcome == TlsOutcome::kOk);
+  const Identity other = make_identity({.issuer = &authority()});
+  CHECK(attempt(*context, {.identity = &other}).outcome == TlsOutcome::kCertificate);
+}
+
+TEST_CASE("files that cannot be used yet are no context; once they can be, they are one") {
+  Files files;
+  ::unlink(files.options.key_file.c_str());
+  TlsStore tls(files.options);
+  CHECK(tls.current() == nullptr);
+  CHECK_FALSE(tls.statistics().usable);
+  CHECK(tls.statistics().error.ends_with("server.key: No such file or directory"));
+  CHECK_FALSE(tls.changed());
+  files.put(ecdsa());
+  CHECK(tls.changed());
+  REQUIRE(tls.reload().ok());
+  CHECK(tls.current() != nullptr);
+  CHECK(tls.statistics().usable);
 }
 
 TEST_CASE("a client certificate that is asked for may be missing, but not bad") {
@@ -635,35 +726,10 @@ TEST_CASE("a client that wants to renegotiate is told no, and may go on") {
   ERR_clear_error();
 }
 
-namespace {
-
-Result<void> reload(TlsStore& tls) {
-  auto loaded = tls.load();
-  if (!loaded) return std::move(loaded.error());
-  tls.use(std::move(*loaded));
-  return {};
-}
-
-}  // namespace
-
-TEST_CASE("what is loaded and not used changes nothing, and is seen as a change still") {
-  Files files;
-  auto store = TlsStore::open(files.options);
-  REQUIRE(store.ok());
-  TlsStore& tls = **store;
-  const auto first = tls.current();
-  files.put(make_identity({.name = "second.test"}));
-  CHECK(tls.load().ok());
-  CHECK(tls.current() == first);
-  CHECK(tls.statistics().reloads == 0);
-  CHECK(tls.changed());
-}
-
 TEST_CASE("a reload is for those who come later; sessions that live keep what they have") {
   Files files;
-  auto store = TlsStore::open(files.options);
-  REQUIRE(store.ok());
-  TlsStore& tls = **store;
+  TlsStore tls(files.options);
+  REQUIRE(tls.current() != nullptr);
   Link before(*tls.current());
   REQUIRE(before.handshake() == TlsStep::kDone);
   Link during(*tls.current());  // its handshake is still to come
@@ -671,7 +737,7 @@ TEST_CASE("a reload is for those who come later; sessions that live keep what th
 
   files.put(make_identity({.name = "second.test", .ends_s = 9000}));
   CHECK(tls.changed());
-  REQUIRE(reload(tls).ok());
+  REQUIRE(tls.reload().ok());
   CHECK(!tls.changed());
   CHECK(tls.current()->subject() == "CN=second.test");
   CHECK(tls.statistics().not_after == tls.current()->not_after());
@@ -685,15 +751,14 @@ TEST_CASE("a reload is for those who come later; sessions that live keep what th
 
 TEST_CASE("a reload that fails leaves what was there, and says why") {
   Files files;
-  auto store = TlsStore::open(files.options);
-  REQUIRE(store.ok());
-  TlsStore& tls = **store;
+  TlsStore tls(files.options);
+  REQUIRE(tls.current() != nullptr);
   const auto first = tls.current();
   const auto loaded = tls.statistics().loaded;
 
   files.directory.write("server.pem", rsa().certificate);  // as when the key comes a moment later
   CHECK(tls.changed());
-  const auto failed = reload(tls);
+  const auto failed = tls.reload();
   REQUIRE(!failed);
   CHECK(failed.error().message.find("not the key of the certificate") != std::string::npos);
   CHECK(tls.current() == first);
@@ -706,16 +771,15 @@ TEST_CASE("a reload that fails leaves what was there, and says why") {
 
   files.directory.write("server.key", rsa().key);
   CHECK(tls.changed());
-  CHECK(reload(tls).ok());
+  CHECK(tls.reload().ok());
   CHECK(tls.current() != first);
   CHECK(tls.statistics().error == "");
 }
 
 TEST_CASE("workers may begin sessions while their context is replaced") {
   Files files;
-  auto store = TlsStore::open(files.options);
-  REQUIRE(store.ok());
-  TlsStore& tls = **store;
+  TlsStore tls(files.options);
+  REQUIRE(tls.current() != nullptr);
   std::atomic<bool> stop = false;
   std::atomic<int> failed = 0;
   std::vector<std::thread> workers;
@@ -728,7 +792,7 @@ TEST_CASE("workers may begin sessions while their context is replaced") {
       }
     });
   }
-  for (int i = 0; i < 20; ++i) CHECK(reload(tls).ok());
+  for (int i = 0; i < 20; ++i) CHECK(tls.reload().ok());
   stop = true;
   for (std::thread& worker : workers) worker.join();
   CHECK(failed == 0);
@@ -738,9 +802,8 @@ TEST_CASE("workers may begin sessions while their context is replaced") {
 TEST_CASE("every way in which a file can change is seen") {
   Files files;
   files.ask_clients(ClientCertificate::kRequire);
-  auto store = TlsStore::open(files.options);
-  REQUIRE(store.ok());
-  TlsStore& tls = **store;
+  TlsStore tls(files.options);
+  REQUIRE(tls.current() != nullptr);
   REQUIRE(!tls.changed());
   SUBCASE("another one in its place") { files.directory.write("clients.pem", rsa().certificate); }
   SUBCASE("its mode") { ::chmod(files.options.key_file.c_str(), 0); }
