@@ -6,6 +6,7 @@
 #include <string>
 
 #include "agent/restart.h"
+#include "agent/shared_ports.h"
 #include "base/log.h"
 
 namespace tcpvitals {
@@ -16,6 +17,7 @@ using namespace std::chrono_literals;
 constexpr auto kTick = 1s;
 constexpr auto kWorkersAnswer = 5s;
 constexpr auto kSuccessorStarts = 60s;
+constexpr auto kStrangersLook = 1min;
 constexpr auto kDrainLook = 50ms;
 
 void log_failure(std::string_view what, const Result<void>& done) {
@@ -46,6 +48,7 @@ void Lifecycle::run() {
 
 void Lifecycle::tick() {
   parts_.server.renew_tls();
+  look_for_strangers();
   const auto interval = parts_.manager.watchdog_interval();
   if (!interval || Clock::now() < next_alive_) return;
   // A second early: a tick may be late.
@@ -53,6 +56,17 @@ void Lifecycle::tick() {
   const auto snapshot = parts_.server.snapshot(Clock::now() + kWorkersAnswer);
   if (!snapshot) return log_error("not alive", {{"error", snapshot.error().message}});
   log_failure("the service manager was not told", parts_.manager.alive());
+}
+
+void Lifecycle::look_for_strangers() {
+  if (Clock::now() < next_look_) return;
+  next_look_ = Clock::now() + kStrangersLook;
+  const auto shared = find_shared_endpoints(parts_.server.listening_sockets());
+  if (!shared) return;  // no sock_diag, which the collectors tell
+  for (const Endpoint& endpoint : *shared) {
+    log_error("another process takes connections from a port of ours",
+              {{"address", to_string(endpoint)}});
+  }
 }
 
 void Lifecycle::reload() {

@@ -9,7 +9,7 @@
 // away.
 //
 // In between, once a second: certificates whose files changed are loaded, and the service manager
-// hears that all workers answer.
+// hears that all workers answer. Once a minute: whether somebody has joined a port of ours.
 #pragma once
 
 #include <functional>
@@ -42,6 +42,7 @@ class Lifecycle {
 
  private:
   void tick();
+  void look_for_strangers();
   void reload();
   bool restart();
   bool wait_unless_hurried(TimePoint deadline);
@@ -51,6 +52,7 @@ class Lifecycle {
   const DrainOptions drain_;
   Signals& signals_;
   TimePoint next_alive_{};
+  TimePoint next_look_{};
 };
 
 }  // namespace tcpvitals
