@@ -198,7 +198,10 @@ int run(const Options& options, const Config& config) {
 
   RelayTable relays;
   auto http = HttpServer::start(http_options(options, relays));
-  if (!http) return refuse(http.error().message);
+  if (!http) {
+    refuse(http.error().message);
+    return 1;  // nothing that a flag could mend: no thread, no port of loopback
+  }
   const Endpoint inner = (*http)->endpoint();
   const auto listeners = make_listeners(options, config.server, inner, relays);
   if (predecessor.is_there()) {
