@@ -26,7 +26,7 @@ bool is_at(const ListenerOptions& listener, const Endpoint& address) {
 }  // namespace
 
 std::vector<ListenerOptions> make_listeners(const Options& options, const ServerConfig& config,
-                                            const Endpoint& http, RelayTable& relays) {
+                                            Door& door) {
   std::vector<ListenerOptions> listeners = config.listeners;
   if (config.listeners.empty() || options.server_addresses_given) {
     for (std::size_t i = 0; i < options.server_addresses.size(); ++i) {
@@ -39,14 +39,14 @@ std::vector<ListenerOptions> make_listeners(const Options& options, const Server
     ListenerOptions& web = listeners.emplace_back(config.web);
     web.name = numbered("web", i);
     web.endpoint = options.web_addresses[i];
-    web.handler = HandlerKind::kRelay;
-    web.backend = http;
-    web.relay_table = &relays;
+    web.handler = HandlerKind::kOwn;
+    web.make_handler = [&door, most = web.max_output_bytes] { return door.make_handler(most); };
     web.essential = true;
-    // As many as HTTP has threads, and of those half for one peer, on all addresses together:
-    // whoever drips its requests leaves the other half alone.
+    web.backend_is_here = true;
+    // For one peer half as many as HTTP has threads, on all addresses together: many requests of
+    // one leave the other half alone. Several peers have room for heads that are slow to come.
     const unsigned threads = http_threads(options.max_requests);
-    if (web.max_connections == 0) web.max_connections = threads;
+    if (web.max_connections == 0) web.max_connections = 4 * threads;
     std::uint32_t& of_one_peer = web.per_peer.max_connections;
     if (of_one_peer == 0) {
       const auto addresses = static_cast<std::uint32_t>(options.web_addresses.size());

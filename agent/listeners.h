@@ -6,19 +6,19 @@
 #include "agent/options.h"
 #include "agent/server_config.h"
 #include "base/result.h"
+#include "exporter/door.h"
 #include "server/options.h"
 #include "server/passed_socket.h"
-#include "server/relay_table.h"
 
 namespace tcpvitals {
 
 // Those of the file; `echo`, `echo-2`, ... at --server.listen-address; `web`, `web-2`, ... at
-// --web.listen-address, which lead to `http` and tell `relays` of it. Where the file has listeners,
-// the default of --server.listen-address does not count. A web listener without max_connections has
-// as many as HTTP has threads, and without per_peer connections so many for each peer that all web
+// --web.listen-address, which are of `door`. Where the file has listeners, the default of
+// --server.listen-address does not count. A web listener without max_connections has four times as
+// many as HTTP has threads, and without per_peer connections so many for each peer that all web
 // listeners together leave it half of those threads.
 std::vector<ListenerOptions> make_listeners(const Options& options, const ServerConfig& config,
-                                            const Endpoint& http, RelayTable& relays);
+                                            Door& door);
 
 // Gives each socket the name of the listener that it is for: the one it has already, or that of the
 // listener at its address. Fails if one is for none.

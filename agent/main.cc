@@ -27,6 +27,7 @@
 #include "agent/systemd.h"
 #include "base/log.h"
 #include "collectors/all.h"
+#include "exporter/door.h"
 #include "exporter/http.h"
 #include "exporter/scrape.h"
 #include "server/audit.h"
@@ -203,7 +204,8 @@ int run(const Options& options, const Config& config) {
     return 1;  // nothing that a flag could mend: no thread, no port of loopback
   }
   const Endpoint inner = (*http)->endpoint();
-  const auto listeners = make_listeners(options, config.server, inner, relays);
+  Door door(inner, relays);
+  const auto listeners = make_listeners(options, config.server, door);
   if (predecessor.is_there()) {
     keep_wanted(*passed, listeners);
   } else if (auto assigned = assign(*passed, listeners); !assigned) {

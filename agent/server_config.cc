@@ -455,11 +455,13 @@ void write_source(const YamlNode& node, std::string& out) {
 }  // namespace
 
 // A scrape may take two minutes; then nobody waits any longer. Who has the answer has no more to
-// say, and who does not take it keeps others from theirs.
+// say, and who does not take it keeps others from theirs. The usual answer waits whole for a slow
+// client, and no thread with it.
 ServerConfig::ServerConfig() {
   web.deadlines.idle = std::chrono::seconds(130);
   web.deadlines.half_closed = std::chrono::seconds(5);
   web.deadlines.write_stall = std::chrono::seconds(10);
+  web.max_output_bytes = 1 << 20;
 }
 
 bool is_web_name(std::string_view name) { return name == "web" || name.starts_with("web-"); }

@@ -22,6 +22,7 @@
 #include "base/log_limit.h"
 #include "exporter/query_string.h"
 #include "exporter/render.h"
+#include "exporter/reply.h"
 #include "server/socket_address.h"
 
 namespace tcpvitals {
@@ -33,7 +34,6 @@ constexpr std::chrono::duration<double> kDefaultTimeout = 10s;
 constexpr std::chrono::duration<double> kMinTimeout = 50ms;
 constexpr std::chrono::duration<double> kMaxTimeout = 120s;
 
-constexpr char kPlain[] = "text/plain; charset=utf-8";
 constexpr char kHtml[] = "text/html; charset=utf-8";
 constexpr char kJson[] = "application/json";
 
@@ -145,7 +145,7 @@ struct HttpServer::Request {
 struct HttpServer::Reply {
   int status = 200;
   std::string body;
-  const char* content_type = kPlain;
+  const char* content_type = kPlainText;
   const char* headers = "";  // further ones, each with its line end
   bool may_pack = false;     // with gzip, for a client that takes it
 };
@@ -235,11 +235,8 @@ struct HttpServer::Civet {
         reply.body = gzip(reply.body);
       }
     }
-    std::string head = fmt::format(
-        "HTTP/1.1 {} {}\r\nContent-Type: {}\r\nContent-Length: {}\r\nConnection: close\r\n"
-        "Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n{}\r\n",
-        reply.status, mg_get_response_code_text(connection, reply.status), reply.content_type,
-        reply.body.size(), headers);
+    const std::string head =
+        reply_head(reply.status, reply.content_type, reply.body.size(), headers);
     if (request.method == "HEAD") reply.body.clear();
     mg_write(connection, head.data(), head.size());
     mg_write(connection, reply.body.data(), reply.body.size());
@@ -286,7 +283,7 @@ Result<void> HttpServer::listen() {
                             "num_threads",
                             threads.c_str(),
                             "max_request_size",
-                            "8192",
+                            "16384",  // more than the door lets through
                             "tcp_nodelay",
                             "1",
                             "enable_keep_alive",

@@ -1,6 +1,5 @@
 // HttpServer: /metrics, the page at /, the API below /api/v1, /-/healthy and /-/ready;
-// POST /-/reload, if it is let. It stands behind relay listeners of the embedded server, and
-// answers nobody else.
+// POST /-/reload, if it is let. It stands behind the door (door.h), and answers nobody else.
 #pragma once
 
 #include <atomic>
@@ -46,7 +45,7 @@ struct HttpContent {
 };
 
 // Threads: a fixed pool, one thread per request at a time, and no keep-alive, so an idle client
-// holds none. Bounds: 8 KiB of request line and headers, 5 s to send them. Failure: start() when
+// holds none. Bounds: 16 KiB of request line and headers, 5 s to send them. Failure: start() when
 // the address cannot be listened on.
 class HttpServer {
  public:

@@ -102,6 +102,8 @@ class Handler {
   virtual void on_drained(Stream /*stream*/) {}
   // The server wants to end: a stream that is left open is closed when its patience is over.
   virtual void on_drain(Stream stream) { stream.finish(); }
+  // Once a second while any connection is open: for deadlines of the handler's own.
+  virtual void on_second() {}
   // The last call for this stream. Also for an outbound one that was never open.
   virtual void on_close(Stream /*stream*/, CloseCause /*cause*/) {}
 };

@@ -19,7 +19,6 @@ namespace tcpvitals {
 
 class AuditLog;
 class Handler;
-class RelayTable;
 
 // When the kernel asks a silent peer whether it is still there.
 struct KeepAlive {
@@ -97,12 +96,12 @@ struct ListenerOptions {
   HandlerKind handler = HandlerKind::kEcho;
   Endpoint backend;                        // of a relay
   std::optional<ProxyVersion> send_proxy;  // the header that a relay sends to its backend
-  RelayTable* relay_table = nullptr;       // of a relay: who is told of its connections
   std::function<std::unique_ptr<Handler>()> make_handler;  // kOwn: called once per worker
 
   // Descriptors for max_connections are kept for it: it goes on when the others have taken all that
   // they may have.
   bool essential = false;
+  bool backend_is_here = false;  // each may lead to one more in this process: two more descriptors
 
   std::uint32_t backlog = 4096;               // connections waiting for accept, per worker
   std::uint32_t max_connections = 0;          // 0: what the descriptor limit allows

@@ -2,10 +2,8 @@
 
 #include <optional>
 #include <string>
-#include <utility>
 
 #include "server/proxy_protocol.h"
-#include "server/relay_table.h"
 
 namespace tcpvitals {
 
@@ -13,11 +11,6 @@ namespace tcpvitals {
 struct Relay::Pair {
   std::optional<Stream> client;
   std::optional<Stream> backend;
-  std::optional<Endpoint> told;  // our end towards the backend, as the relay table has it
-
-  void forget(const ListenerOptions& options) {
-    if (told) options.relay_table->remove(*std::exchange(told, std::nullopt));
-  }
 
   static Pair& of(Stream stream) { return *static_cast<Pair*>(stream.context()); }
   std::optional<Stream>& other(Stream stream) { return stream.is_outbound() ? client : backend; }
@@ -33,18 +26,8 @@ void Relay::on_open(Stream stream) {
   stream.pause();
   auto* const pair = new Pair{stream, std::nullopt};
   stream.set_context(pair);
-  std::function<void(const Endpoint&)> tell;
-  if (options_.relay_table != nullptr) {
-    tell = [&](const Endpoint& end) {
-      pair->told = end;
-      options_.relay_table->add(end, {stream.peer(), stream.tls_subject()});
-    };
-  }
-  auto backend = stream.connect(options_.backend, tell);
-  if (!backend) {
-    pair->forget(options_);
-    return stream.abort(CloseCause::kBackend);
-  }
+  auto backend = stream.connect(options_.backend);
+  if (!backend) return stream.abort(CloseCause::kBackend);
   backend->set_context(pair);
   pair->backend = *backend;
 }
@@ -79,7 +62,6 @@ void Relay::on_close(Stream stream, CloseCause cause) {
   Pair& pair = Pair::of(stream);
   auto& other = pair.other(stream);
   if (stream.is_outbound()) {
-    pair.forget(options_);
     pair.backend.reset();
   } else {
     pair.client.reset();

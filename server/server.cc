@@ -40,8 +40,9 @@ Descriptors share_descriptors(const ServerOptions& options) {
     const std::uint32_t each = descriptors_for(listener.handler);
     kept += each * options.workers;
     if (!listener.essential) continue;
-    share.essential += listener.max_connections * each;
-    if (listener.relay_table != nullptr) kept += listener.max_connections;  // the backend is here
+    const std::uint32_t own = listener.backend_is_here ? 2 : each;
+    share.essential += listener.max_connections * own;
+    if (listener.backend_is_here) kept += listener.max_connections;
   }
   kept += share.essential;
   rlimit limit{};

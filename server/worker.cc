@@ -120,11 +120,14 @@ void Worker::run() {
   while (!stopping_) {
     const int n = ::epoll_wait(epoll_.get(), events.data(), kEventsPerTurn, wait_ms());
     now_ = Clock::now();
-    tick_ = tick_of(now_);
+    const std::uint32_t before = std::exchange(tick_, tick_of(now_));
     for (int i = 0; i < n; ++i) dispatch(events[static_cast<std::size_t>(i)]);
     more_due_ =
         wheel_.advance(tick_, kDuePerTurn, [&](std::uint32_t slot) { on_due(slab_.at(slot)); });
     if (draining_ && now_ >= next_drain_look_) drain_quiet();
+    if (tick_ != before) {
+      for (const Port& port : ports_) port.handler->on_second();
+    }
     settle_touched();
     resume_ports();
     if (slab_.live() > 0 && now_ >= next_sweep_) sweep();

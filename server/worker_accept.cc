@@ -210,11 +210,16 @@ void Worker::drop_spare(Connection& c) {
 
 Result<Connection*> Worker::connect(Connection& from, const Endpoint& to,
                                     const std::function<void(const Endpoint&)>& bound) {
+  std::uint64_t& failures = statistics_[from.listener].backend_failures;
   auto fd = take_socket(from, to);
-  if (!fd) return std::move(fd.error());
+  if (!fd) {
+    ++failures;
+    return std::move(fd.error());
+  }
   auto sent = set_connection_options(*fd, options_of(from));
   if (sent) sent = connect_socket(*fd, to, bound);
   if (!sent) {
+    ++failures;
     options_.shared.pool(options_of(from)).give(1);
     return std::move(sent.error());
   }

@@ -16,7 +16,6 @@
 #include <vector>
 
 #include "server/audit.h"
-#include "server/relay_table.h"
 #include "tests/fixtures/descriptors.h"
 #include "tests/support/serving.h"
 #include "tests/support/tls_testing.h"
@@ -77,7 +76,7 @@ struct TlsFiles {
 
 // One connection at a time on each listener, so that a place, a handshake or a peer's share that is
 // not given back is missed by the next one.
-ServerOptions options_with(const TlsFiles& files, RelayTable& table, AuditLog* audit) {
+ServerOptions options_with(const TlsFiles& files, AuditLog* audit) {
   ListenerOptions common;
   common.endpoint.port = 0;
   common.max_connections = 1;
@@ -92,13 +91,12 @@ ServerOptions options_with(const TlsFiles& files, RelayTable& table, AuditLog* a
   options.listeners[2].proxy_from = {*parse_ip_prefix("127.0.0.0/8")};
   options.listeners[3].handler = HandlerKind::kRelay;
   options.listeners[3].send_proxy = ProxyVersion::kV2;
-  options.listeners[3].relay_table = &table;
   return options;
 }
 
 struct Lab {
   Lab() {
-    ServerOptions options = options_with(files(), table, audit.get());
+    ServerOptions options = options_with(files(), audit.get());
     // The relay has to know where its backend listens, and nobody may take that port meanwhile.
     Fd backend(::socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
     SocketAddress any(Endpoint{*parse_ip_address("127.0.0.1"), 0});
@@ -119,7 +117,6 @@ struct Lab {
 
   Directory directory;
   std::unique_ptr<AuditLog> audit = std::move(*AuditLog::open({.path = directory.path("audit")}));
-  RelayTable table;
   std::unique_ptr<Server> server;
 };
 
@@ -223,7 +220,6 @@ void check_books(Lab& lab) {
     CHECK(listener.statistics.output_buffer_bytes == 0);
     accepted[listener.name] = listener.statistics.accepted;
   }
-  CHECK(lab.table.size() == 0);
 
   REQUIRE(lab.audit->flush(Clock::now() + 10s));
   CHECK(lab.audit->statistics().lost == 0);
@@ -286,7 +282,6 @@ TEST_CASE(
 }
 
 TEST_CASE("a server that cannot start says why, and leaves nothing behind") {
-  RelayTable table;
   const TlsFiles& files = Lab::files();
   for (const CallName& row : kStarting) {
     for (std::uint64_t k = 1;; ++k) {
@@ -294,7 +289,7 @@ TEST_CASE("a server that cannot start says why, and leaves nothing behind") {
       CAPTURE(k);
       const std::size_t descriptors = open_descriptors();
       fault::arm(row.call, k, row.errors[0]);
-      ServerOptions options = options_with(files, table, nullptr);
+      ServerOptions options = options_with(files, nullptr);
       options.listeners[3].backend = *parse_endpoint("127.0.0.1:9");
       auto server = Server::start(std::move(options));
       const bool struck = fault::disarm() >= k;

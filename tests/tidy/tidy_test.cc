@@ -44,6 +44,7 @@ struct Confined {
 const std::vector<Confined> kConfined{
     {"libmnl/", {"collectors/sock_diag/netlink.cc", "collectors/namespaces/namespace_ids.cc"}},
     {"civetweb.h", {"exporter/http.cc"}},
+    {"http_parser.h", {"exporter/request_head.cc"}},
     {"CLI/", {"agent/options.cc"}},
     {"spdlog/", {"base/log.cc"}},
     {"openssl/", {"server/tls.cc"}},

@@ -23,9 +23,10 @@ Options flags(std::vector<const char*> arguments) {
 std::vector<ListenerOptions> listeners(std::vector<const char*> arguments,
                                        const std::string& file = "") {
   static RelayTable relays;
+  static Door door(kHttp, relays);
   const auto config = parse_config(file, "t.yml");
   REQUIRE(config.ok());
-  return make_listeners(flags(std::move(arguments)), config->server, kHttp, relays);
+  return make_listeners(flags(std::move(arguments)), config->server, door);
 }
 
 // "name address", each.
@@ -72,9 +73,11 @@ TEST_CASE("a web listener leads to the HTTP server, with what the file says of i
   const auto list = listeners({"--server.listen-address="},
                               "server: {web: {max_connections: 9, deny: 10.0.0.0/8}}");
   REQUIRE(list.size() == 1);
-  CHECK(list[0].handler == HandlerKind::kRelay);
-  CHECK(list[0].backend == kHttp);
-  CHECK(list[0].relay_table != nullptr);
+  CHECK(list[0].handler == HandlerKind::kOwn);
+  CHECK(list[0].make_handler() != nullptr);
+  CHECK(list[0].essential);
+  CHECK(list[0].backend_is_here);
+  CHECK(list[0].max_output_bytes == 1 << 20);
   CHECK(list[0].max_connections == 9);
   CHECK(list[0].per_peer.max_connections == 4);
   CHECK(list[0].deny.size() == 1);
@@ -82,22 +85,22 @@ TEST_CASE("a web listener leads to the HTTP server, with what the file says of i
   CHECK(validate({.listeners = list}).ok());
 }
 
-TEST_CASE("the web has a connection for each thread of HTTP, and one peer half of them") {
+TEST_CASE("the web has connections for slow requests, and one peer half as many as HTTP threads") {
   const auto web = [](const char* flag, const char* file) {
     const auto list = listeners({"--server.listen-address=", flag}, file);
     return std::pair(list[0].max_connections, list[0].per_peer.max_connections);
   };
-  CHECK(web("--web.max-requests=40", "") == std::pair(42U, 21U));
-  CHECK(web("--web.max-requests=1", "") == std::pair(3U, 2U));
+  CHECK(web("--web.max-requests=40", "") == std::pair(168U, 21U));
+  CHECK(web("--web.max-requests=1", "") == std::pair(12U, 2U));
   CHECK(web("--web.max-requests=40", "server: {web: {max_connections: 1000}}") ==
         std::pair(1000U, 21U));
   const auto two = listeners({"--web.listen-address=[::1]:1", "--web.listen-address=:2"});
-  CHECK(two[1].max_connections == 42);
+  CHECK(two[1].max_connections == 168);
   CHECK(two[1].per_peer.max_connections == 10);
   CHECK(web("--web.max-requests=40", "server: {web: {per_peer: {connections: 42}}}") ==
-        std::pair(42U, 42U));
+        std::pair(168U, 42U));
   CHECK(web("--web.max-requests=40", "server: {web: {per_peer: {rate: 5}}}") ==
-        std::pair(42U, 21U));
+        std::pair(168U, 21U));
 }
 
 TEST_CASE("a passed socket is for the listener of its name, else of its address") {
