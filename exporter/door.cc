@@ -207,7 +207,7 @@ void Door::Gatekeeper::close_http(Visit& visit, std::string_view reason) {
     log_warn("the HTTP server did not answer", {{"reason", std::string(reason)}});
   }
   if (visit.stage == Stage::kAsked) return answer(visit, 502, "the HTTP server did not answer\n");
-  visit.client->abort(CloseCause::kBackend);
+  visit.client->break_off(CloseCause::kBackend);
 }
 
 }  // namespace tcpvitals

@@ -75,7 +75,7 @@ TEST_CASE("a head may have 8192 bytes") {
   CHECK(largest.take(fits) == State::kComplete);
   CHECK(largest.text() == fits);
 
-  for (const std::size_t piece : {1, 100, 100'000}) {
+  for (const std::size_t piece : std::initializer_list<std::size_t>{1, 100, 100'000}) {
     CAPTURE(piece);
     const std::string bytes = start + std::string(100'000, 'a') + end;
     RequestHead larger;
