@@ -5,12 +5,13 @@ import assert from "node:assert/strict";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import test from "node:test";
+import { setTimeout } from "node:timers/promises";
 
 import type { Exposition } from "./exposition.js";
 import {
   type Changes, type Expected, type Fate, kCount, kFates, kWords, type Look, type Told,
 } from "./fates.js";
-import { type Agent, eventually, kBuild, kOwnPorts, Lab } from "./harness.js";
+import { type Agent, type Child, eventually, kBuild, kOwnPorts, Lab } from "./harness.js";
 import type { Network } from "./network.js";
 
 const kTolerance = 1e-6; // of seconds
@@ -66,6 +67,17 @@ class Trial {
     const steps = this.fate.life.map((step) => (typeof step === "string" ? step : "look"));
     const program = [join(kBuild, "tcp_fates"), String(this.port), String(this.count)];
     const child = lab.start([...this.network.prefix, ...program, ...steps]);
+    try {
+      await this.follow(child);
+    } catch (error) {
+      // What it holds must not end in the middle of the next fate.
+      await child.stop("SIGKILL");
+      await setTimeout(1000);
+      throw error;
+    }
+  }
+
+  private async follow(child: Child): Promise<void> {
     let told: Told = { client: {}, server: {} };
     for (const step of this.fate.life) {
       if (typeof step === "string") continue;

@@ -14,7 +14,7 @@ guest_tests=exactness,fates,states,truth,tcp_info
 guest_seconds=1800
 kernel_packages=(cpio kmod xz-utils)
 guest_packages=(dash coreutils util-linux mount procps kmod iproute2 nftables curl nodejs)
-guest_programs=(tcpvitals tcp_load tcp_fates tcp_states)
+guest_programs=(tcpvitals tcp_load tcp_fates tcp_states tcp_refuse)
 
 # The part of the configuration of apt that says where its data is. Nothing of the host's is touched.
 suite_apt() {  # SUITE ARCHITECTURE COMMAND...: apt-get or apt-cache, as on a bare system of that suite

@@ -25,7 +25,7 @@ std::vector<IpPrefix> only(const IpAddress& address) { return {prefix_of(address
 
 struct Listener : ServerListener {
   explicit Listener(const ListenerOptions& options)
-      : ServerListener(options, options.endpoint, 100, nullptr) {}
+      : ServerListener(options, 100, nullptr) {}
 };
 
 int option_of(const Fd& fd, int level, int option) {
