@@ -478,6 +478,22 @@ export const kCases: Record<string, Case[]> = {
       at: 15,
     },
   ],
+  TcpServerCertificateUnusable: [
+    {
+      kind: "firing",
+      series: { 'tcp_server_tls_files_usable{listener="echo"}': "1x5 0x25" },
+      at: 10,
+      fires: {
+        critical:
+          "db1, listener echo: the certificate files cannot be used; the agent's log names the file and the reason.",
+      },
+      labels: { listener: "echo" },
+    },
+    // Two files that are replaced one after the other.
+    { kind: "quiet", series: { 'tcp_server_tls_files_usable{listener="echo"}': "1x5 0 1x25" }, at: 6 },
+    // No listener has TLS.
+    { kind: "idle", series: {}, at: 20 },
+  ],
   TcpvitalsConfigNotReloaded: [
     {
       kind: "firing",

@@ -358,6 +358,18 @@ export const kEdges: Record<string, Edge[]> = {
     },
   ],
   TcpvitalsMetricsRejected: [still("tcpvitals_metrics_rejected_total")],
+  TcpServerCertificateUnusable: [
+    {
+      of: "usable",
+      severity: "critical",
+      for: 2,
+      kind: "gauge",
+      quiet: 1,
+      under: 1,
+      over: 0,
+      series: (level) => ({ tcp_server_tls_files_usable: level() }),
+    },
+  ],
   TcpvitalsConfigNotReloaded: [
     {
       of: "success",

@@ -271,6 +271,12 @@ tcp_host_memory_limit_bytes{threshold="pressure"}`,
           summary: "A certificate of the embedded TCP server expires soon.",
           description: `${kHost}, listener {{ $labels.listener }}: the certificate expires in {{ $value | humanizeDuration }}.`,
         })),
+        alert("TcpServerCertificateUnusable", "critical", {
+          expr: "tcp_server_tls_files_usable == 0",
+          for: "2m",
+          summary: "The certificate files of a listener cannot be used: what was loaded before serves, or the listener is closed.",
+          description: `${kHost}, listener {{ $labels.listener }}: the certificate files cannot be used; the agent's log names the file and the reason.`,
+        }),
       ],
     },
     {

@@ -72,10 +72,19 @@ Result<void> Worker::listen(std::size_t port, std::vector<Fd> sockets) {
       return errno_error("epoll_ctl", errno);
     }
   }
+  if (!thread_.joinable()) {
+    adopt({port, std::move(sockets)});
+    return {};
+  }
   const std::lock_guard lock(mutex_);
   opened_.emplace_back(port, std::move(sockets));
   wake();
   return {};
+}
+
+void Worker::adopt(Opened opened) {
+  auto& [port, sockets] = opened;
+  std::move(sockets.begin(), sockets.end(), std::back_inserter(ports_[port].sockets));
 }
 
 void Worker::join() {
@@ -185,9 +194,7 @@ void Worker::read_mailbox() {
     ticket = requested_;
     asked = requested_ > answered_;
   }
-  for (auto& [port, sockets] : opened) {
-    std::move(sockets.begin(), sockets.end(), std::back_inserter(ports_[port].sockets));
-  }
+  for (Opened& of_port : opened) adopt(std::move(of_port));
   if (drain) begin_drain();
   if (asked && !stopping_) publish(ticket);
 }

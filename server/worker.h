@@ -114,7 +114,7 @@ class Worker {
   // Starts the thread; once.
   void start();
 
-  // Any thread: the port of that index accepts from these sockets too. Fails for want of memory, or
+  // Before start(), or any thread: the port of that index accepts from these sockets too. Fails for want of memory, or
   // of watches that this user may have.
   Result<void> listen(std::size_t port, std::vector<Fd> sockets);
 
@@ -150,6 +150,7 @@ class Worker {
   void run();
   int wait_ms() const;
   void dispatch(const epoll_event& event);
+  void adopt(Opened opened);
   void read_mailbox();
   void wake();
   void begin_drain();

@@ -15,7 +15,9 @@
 #include <string>
 #include <vector>
 
+#include "exporter/door.h"
 #include "server/audit.h"
+#include "server/relay_table.h"
 #include "tests/fixtures/descriptors.h"
 #include "tests/support/serving.h"
 #include "tests/support/tls_testing.h"
@@ -74,6 +76,17 @@ struct TlsFiles {
                      .max_handshakes = 1};
 };
 
+// The door's HTTP server: the same answer to whatever comes.
+constexpr std::string_view kAnswer = "HTTP/1.0 200 OK\r\nContent-Length: 6\r\n\r\nhello\n";
+
+class Answers final : public Handler {
+ public:
+  void on_data(Stream stream, std::string_view) override {
+    stream.write(kAnswer);
+    stream.finish();
+  }
+};
+
 // One connection at a time on each listener, so that a place, a handshake or a peer's share that is
 // not given back is missed by the next one.
 ServerOptions options_with(const TlsFiles& files, AuditLog* audit) {
@@ -83,31 +96,43 @@ ServerOptions options_with(const TlsFiles& files, AuditLog* audit) {
   common.send_buffer = 4608;
   common.per_peer.max_connections = 1;
 
-  ServerOptions options{.listeners = {4, common}, .workers = 1, .sweep_interval = kNever};
+  const char* const names[] = {"echo", "secure", "proxied", "relay", "door", "http"};
+  ServerOptions options{
+      .listeners = {std::size(names), common}, .workers = 1, .sweep_interval = kNever};
   options.audit = audit;
-  const char* const names[] = {"echo", "secure", "proxied", "relay"};
-  for (std::size_t i = 0; i < 4; ++i) options.listeners[i].name = names[i];
+  for (std::size_t i = 0; i < std::size(names); ++i) options.listeners[i].name = names[i];
   options.listeners[1].tls = files.options;
   options.listeners[2].proxy_from = {*parse_ip_prefix("127.0.0.0/8")};
   options.listeners[3].handler = HandlerKind::kRelay;
   options.listeners[3].send_proxy = ProxyVersion::kV2;
+  options.listeners[4].handler = options.listeners[5].handler = HandlerKind::kOwn;
+  options.listeners[4].make_handler = [] { return std::make_unique<Answers>(); };
+  options.listeners[5].make_handler = [] { return std::make_unique<Answers>(); };
   return options;
 }
 
 struct Lab {
   Lab() {
     ServerOptions options = options_with(files(), audit.get());
-    // The relay has to know where its backend listens, and nobody may take that port meanwhile.
-    Fd backend(::socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
-    SocketAddress any(Endpoint{*parse_ip_address("127.0.0.1"), 0});
-    REQUIRE(::bind(backend.get(), any.get(), any.length) == 0);
-    REQUIRE(::listen(backend.get(), 16) == 0);
-    options.listeners[3].backend = local_endpoint(backend);
     std::vector<PassedSocket> passed;
-    passed.push_back({options.listeners[2].name, std::move(backend)});
+    options.listeners[3].backend = listen_for(options.listeners[2], passed);
+    door.emplace(listen_for(options.listeners[5], passed), relays);
+    options.listeners[4].make_handler = [this] { return door->make_handler(kMuch); };
     auto started = Server::start(std::move(options), std::move(passed));
     if (!started) FAIL(started.error().message);
     server = std::move(*started);
+  }
+
+  // Who connects to a listener has to know where it listens, and nobody may take that port
+  // meanwhile.
+  static Endpoint listen_for(const ListenerOptions& listener, std::vector<PassedSocket>& passed) {
+    Fd socket(::socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+    SocketAddress any(Endpoint{*parse_ip_address("127.0.0.1"), 0});
+    REQUIRE(::bind(socket.get(), any.get(), any.length) == 0);
+    REQUIRE(::listen(socket.get(), 16) == 0);
+    const Endpoint endpoint = local_endpoint(socket);
+    passed.push_back({listener.name, std::move(socket)});
+    return endpoint;
   }
 
   static const TlsFiles& files() {
@@ -117,6 +142,8 @@ struct Lab {
 
   Directory directory;
   std::unique_ptr<AuditLog> audit = std::move(*AuditLog::open({.path = directory.path("audit")}));
+  RelayTable relays;
+  std::optional<Door> door;
   std::unique_ptr<Server> server;
 };
 
@@ -170,6 +197,11 @@ bool echoes_sealed(const Endpoint& to) {
   return received == sent;
 }
 
+bool is_answered(const Endpoint& door, std::string_view request = "GET / HTTP/1.1\r\n\r\n") {
+  Client client = Client::to(door);
+  return client.send(request) && client.receive(1000) == kAnswer && ends(client);
+}
+
 // All that may go wrong here is one connection after the other.
 void drive(Server& server) {
   snapshot(server);
@@ -188,6 +220,8 @@ void drive(Server& server) {
   Client::to(server.endpoint(2)).close();  // a health check
   echoes(server.endpoint(3));
   echoes_much(server.endpoint(3));
+  is_answered(server.endpoint(4));
+  is_answered(server.endpoint(4), "nonsense\r\n\r\n");
 }
 
 bool wait_until_idle(Server& server) {
@@ -209,6 +243,7 @@ void check_all_work(Server& server) {
   CHECK(echoes(server.endpoint(2), kHeader));
   CHECK(wait_until_idle(server));
   CHECK(echoes(server.endpoint(3)));
+  CHECK(is_answered(server.endpoint(4)));
   CHECK(wait_until_idle(server));
 }
 
@@ -220,6 +255,8 @@ void check_books(Lab& lab) {
     CHECK(listener.statistics.output_buffer_bytes == 0);
     accepted[listener.name] = listener.statistics.accepted;
   }
+
+  CHECK(lab.relays.size() == 0);
 
   REQUIRE(lab.audit->flush(Clock::now() + 10s));
   CHECK(lab.audit->statistics().lost == 0);

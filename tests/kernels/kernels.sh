@@ -57,13 +57,15 @@ unpack() {  # DIRECTORY PACKAGE_FILE...: as dpkg would, without the packages' sc
 # A whole Debian 12 in $kernels/system-ARCHITECTURE, with what the programs are built with: what they
 # run on in the guest, and the sysroot of a cross build.
 need_system() {  # ARCHITECTURE
-  local system=$kernels/system-$1
-  [[ -d $system ]] && return
+  local system=$kernels/system-$1 packages="${guest_packages[*]} ${library_packages[*]}"
+  [[ -d $system && $(cat "$system.packages" 2>/dev/null) == "$packages" ]] && return
+  rm -rf "$system"
   need_lists $userland "$1"
   say "+ apt-get install --download-only ($userland, $1)"
   suite_apt $userland "$1" apt-get install -y --download-only "${guest_packages[@]}" "${library_packages[@]}" >&2 ||
     die "cannot download the packages of a guest for $1"
   unpack "$system" "$kernels/apt/$userland-$1"/archives/*.deb
+  echo "$packages" >"$system.packages"
 }
 
 # The suite's newest cloud kernel, image and modules. The package of that name names the others.

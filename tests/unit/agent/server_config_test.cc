@@ -287,7 +287,7 @@ TEST_CASE("an audit log that cannot be opened is told with its place, and stops 
   CHECK(told(directory.path("audit.jsonl")) == "ok");
   CHECK(told("/dev/stdout") == "ok");
   const std::string missing = directory.path("gone/audit.jsonl");
-  CHECK(told(missing) == "t.yml:1:25: server.audit.file: \"" + missing +
+  CHECK(told(missing) == "t.yml:1:24: server.audit.file: \"" + missing +
                              "\": " + directory.path("gone") +
                              ": No such file or directory: make the directory, for the agent's "
                              "user to write");
