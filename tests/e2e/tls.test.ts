@@ -90,14 +90,14 @@ class Site {
       `        key: ${this.pki.path(name)}.key`,
       ...more.map((line) => `        ${line}`),
     ]);
-    const audit = `  audit: {file: ${join(this.lab.dir, "audit", "audit.jsonl")}}`;
+    const directory = join(this.lab.dir, "audit");
+    mkdirSync(directory, { recursive: true });
+    chmodSync(directory, 0o777);
+    const audit = `  audit: {file: ${join(directory, "audit.jsonl")}}`;
     writeFileSync(this.config, ["server:", audit, "  listeners:", ...lines, ""].join("\n"));
   }
 
   async agent(): Promise<Agent> {
-    const audit = join(this.lab.dir, "audit");
-    mkdirSync(audit);
-    chmodSync(audit, 0o777);
     return this.lab.agent(this.network, { flags: [`--config.file=${this.config}`] });
   }
 
