@@ -634,6 +634,7 @@ export const kFates: Fate[] = [
         {
           outbound: {
             "now established": 0.5, "now syn_sent": 0.5, opened: 0.5, delivered: 0.5, "send queue": 0.5,
+            retransmitted: [0, 0.5], "retransmitted SYNs": [0, 0.5], // on a slow machine, after a second
           },
           inbound: { "now established": 0.5, opened: 0.5, delivered: 0.5 },
         },
@@ -653,6 +654,7 @@ export const kFates: Fate[] = [
     end: look({
       outbound: {
         opened: 0.5, closed: 0.5, "ended orderly": 0.5, "failed unanswered": 0.5,
+        retransmitted: [0, 0.5], "retransmitted SYNs": [0, 0.5],
         RTTs: 0.5, "min RTTs": 0.5, delivered: 1,
       },
       inbound: { opened: 0.5, closed: 0.5, "ended aborted": 0.5, delivered: 0.5 },

