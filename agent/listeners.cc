@@ -46,7 +46,7 @@ std::vector<ListenerOptions> make_listeners(const Options& options, const Server
     // For one peer half as many as HTTP has threads, on all addresses together: many requests of
     // one leave the other half alone. Several peers have room for heads that are slow to come.
     const unsigned threads = http_threads(options.max_requests);
-    if (web.max_connections == 0) web.max_connections = 4 * threads;
+    if (web.max_connections == 0) web.max_connections = 2 * threads;
     std::uint32_t& of_one_peer = web.per_peer.max_connections;
     if (of_one_peer == 0) {
       const auto addresses = static_cast<std::uint32_t>(options.web_addresses.size());

@@ -14,7 +14,7 @@ namespace tcpvitals {
 
 // Those of the file; `echo`, `echo-2`, ... at --server.listen-address; `web`, `web-2`, ... at
 // --web.listen-address, which are of `door`. Where the file has listeners, the default of
-// --server.listen-address does not count. A web listener without max_connections has four times as
+// --server.listen-address does not count. A web listener without max_connections has twice as
 // many as HTTP has threads, and without per_peer connections so many for each peer that all web
 // listeners together leave it half of those threads.
 std::vector<ListenerOptions> make_listeners(const Options& options, const ServerConfig& config,

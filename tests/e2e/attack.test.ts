@@ -143,7 +143,7 @@ test("out of descriptors the agent waits, at little cost, and answers scrapes", 
   const lab = new Lab(t);
   const network = await lab.network();
   const path = configure(lab, network);
-  const agent = await lab.agent(network, { flags: [`--config.file=${path}`], descriptors: 600 });
+  const agent = await lab.agent(network, { flags: [`--config.file=${path}`], descriptors: 800 });
   const holding = attack(lab, network, "idle", { port: 10081, count: 2000, seconds: 5 });
   await sleep(1500);
   const cpu = (): number => {

@@ -90,17 +90,17 @@ TEST_CASE("the web has connections for slow requests, and one peer half as many 
     const auto list = listeners({"--server.listen-address=", flag}, file);
     return std::pair(list[0].max_connections, list[0].per_peer.max_connections);
   };
-  CHECK(web("--web.max-requests=40", "") == std::pair(168U, 21U));
-  CHECK(web("--web.max-requests=1", "") == std::pair(12U, 2U));
+  CHECK(web("--web.max-requests=40", "") == std::pair(84U, 21U));
+  CHECK(web("--web.max-requests=1", "") == std::pair(6U, 2U));
   CHECK(web("--web.max-requests=40", "server: {web: {max_connections: 1000}}") ==
         std::pair(1000U, 21U));
   const auto two = listeners({"--web.listen-address=[::1]:1", "--web.listen-address=:2"});
-  CHECK(two[1].max_connections == 168);
+  CHECK(two[1].max_connections == 84);
   CHECK(two[1].per_peer.max_connections == 10);
   CHECK(web("--web.max-requests=40", "server: {web: {per_peer: {connections: 42}}}") ==
-        std::pair(168U, 42U));
+        std::pair(84U, 42U));
   CHECK(web("--web.max-requests=40", "server: {web: {per_peer: {rate: 5}}}") ==
-        std::pair(168U, 21U));
+        std::pair(84U, 21U));
 }
 
 TEST_CASE("a passed socket is for the listener of its name, else of its address") {
