@@ -38,8 +38,15 @@ test("--config.check says what is wrong with each broken file in one line, and e
   }
 });
 
-test("--config.check says that a good file is good, as the flags have it", () => {
-  const path = join(kSource, "docs/tcpvitals.yml");
+test("--config.check says that a good file is good, as the flags and this host have it", (t) => {
+  const example = readFileSync(join(kSource, "docs/tcpvitals.yml"), "utf8");
+  const lab = new Lab(t);
+  const path = join(lab.dir, "tcpvitals.yml");
+  writeFileSync(path, example.replace("/var/log/tcpvitals/", `${lab.dir}/none/`));
+  const unwritable = check(path);
+  assert.equal(unwritable.status, 2);
+  assert.match(unwritable.stderr, /: server\.audit\.file: "[^"]+": [^"]+: No such file or directory: make the directory, /);
+  writeFileSync(path, example.replace("/var/log/tcpvitals/", `${lab.dir}/`));
   assert.deepEqual(check(path), {
     status: 0,
     stdout: `${path}: ok: 6 peer names, 3 port names, grouped by direction, port, peer, 2 listeners\n`,

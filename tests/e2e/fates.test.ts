@@ -95,12 +95,11 @@ class Trial {
   // later, is a change that the next fate did not make.
   private async see({ expected, check }: Look, told: Told): Promise<void> {
     const wanted = expected(told);
-    const page = await eventually(2, () => {
-      const scraped = this.agent.scrape();
-      assert.deepEqual(this.differences(scraped, wanted), []);
-      return scraped;
+    await eventually(2, () => {
+      const page = this.agent.scrape();
+      assert.deepEqual(this.differences(page, wanted), []);
+      check?.({ page, told, network: this.network, port: this.port });
     });
-    check?.({ page, told, network: this.network, port: this.port });
   }
 
   // "outbound +1" in full.
