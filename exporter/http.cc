@@ -303,7 +303,7 @@ Result<void> HttpServer::listen() {
   if (options_.relays != nullptr) {
     auto guarded = options_.relays->guard(listening_socket(options_.listen));
     if (!guarded) {
-      log_warn("local users can connect to the HTTP server, for 403",
+      log_warn("local users can connect to the HTTP server, and keep its threads",
                {{"error", guarded.error().message}});
     }
   }

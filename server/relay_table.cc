@@ -1,23 +1,20 @@
 #include "server/relay_table.h"
 
-#include <cerrno>
 #include <utility>
 #include <vector>
-
-#include "server/source_filter.h"
 
 namespace tcpvitals {
 
 void RelayTable::add(const Endpoint& relay, Client client) {
   const std::lock_guard lock(mutex_);
   clients_.insert_or_assign(relay, std::move(client));
-  (void)filter();
+  admit();
 }
 
 void RelayTable::remove(const Endpoint& relay) {
   const std::lock_guard lock(mutex_);
   clients_.erase(relay);
-  (void)filter();
+  admit();
 }
 
 std::optional<RelayTable::Client> RelayTable::find(const Endpoint& relay) const {
@@ -33,26 +30,26 @@ std::size_t RelayTable::size() const {
 }
 
 Result<void> RelayTable::guard(int listener) {
-  if (listener < 0) return errno_error("listener", EBADF);
+  auto opened = SourceGuard::open(listener);
+  if (!opened) return std::move(opened.error());
   const std::lock_guard lock(mutex_);
-  guarded_ = listener;
-  return filter();
+  guard_.emplace(std::move(*opened));
+  admit();
+  return {};
 }
 
 void RelayTable::unguard() {
   const std::lock_guard lock(mutex_);
-  if (guarded_ >= 0) detach_filter(std::exchange(guarded_, -1));
+  guard_.reset();
 }
 
-// An old filter would lock new relays out: rather none. The backend itself asks the table, too.
-Result<void> RelayTable::filter() {
-  if (guarded_ < 0) return {};
+// Those before would lock new relays out: rather no guard. The backend itself asks the table, too.
+void RelayTable::admit() {
+  if (!guard_) return;
   std::vector<Endpoint> relays;
   relays.reserve(clients_.size());
   for (const auto& [relay, client] : clients_) relays.push_back(relay);
-  auto attached = attach_filter(guarded_, source_filter(relays));
-  if (!attached) detach_filter(guarded_);
-  return attached;
+  if (!guard_->admit(relays)) guard_.reset();
 }
 
 }  // namespace tcpvitals

@@ -15,6 +15,7 @@
 
 #include "base/ip.h"
 #include "base/result.h"
+#include "server/source_guard.h"
 
 namespace tcpvitals {
 
@@ -35,18 +36,18 @@ class RelayTable {
 
   std::size_t size() const;
 
-  // The kernel drops what comes to `listener`, an IPv4 socket, but from relays in the table; each
-  // change of the table takes it 0.1 ms then. Until unguard(), which comes before the socket is
-  // closed. Fails where the kernel takes no filter: the socket is open to all then.
+  // Nobody can connect to `listener`, an IPv4 socket, but relays in the table; each change of it
+  // takes 0.1 ms then. Until unguard(). Fails where the kernel does not do that: the socket is open
+  // to all then.
   Result<void> guard(int listener);
   void unguard();
 
  private:
-  Result<void> filter();
+  void admit();
 
   mutable std::mutex mutex_;
   std::map<Endpoint, Client> clients_;
-  int guarded_ = -1;
+  std::optional<SourceGuard> guard_;
 };
 
 }  // namespace tcpvitals

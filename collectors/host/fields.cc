@@ -33,18 +33,20 @@ void FieldsBuilder::add(std::size_t line, std::string_view section, std::string_
                         std::string_view value) {
   const auto number = parse_count(value);
   if (!number) return reject(line, fmt::format("{:.32}: {}", name, number.error().message));
-  const auto [field, is_new] = found_.emplace(fmt::format("{}{}", section, name), *number);
+  std::string field;
+  field.reserve(section.size() + name.size());
+  field.append(section).append(name);
+  const auto [found, is_new] = fields_.emplace(std::move(field), *number);
   if (is_new) return;
-  field->second.reset();
+  twice_.push_back(found);
   reject(line, fmt::format("{:.32} appears twice", name));
 }
 
 Parsed<Fields> FieldsBuilder::take() && {
-  Parsed<Fields> parsed{{}, std::move(errors_)};
-  for (const auto& [name, number] : found_) {
-    if (number) parsed.record.emplace(name, *number);
-  }
-  return parsed;
+  std::sort(twice_.begin(), twice_.end(), [](auto a, auto b) { return a->first < b->first; });
+  twice_.erase(std::unique(twice_.begin(), twice_.end()), twice_.end());
+  for (const auto field : twice_) fields_.erase(field);
+  return {std::move(fields_), std::move(errors_)};
 }
 
 Parsed<Fields> parse_sections(std::string_view text, std::span<const std::string_view> sections) {

@@ -9,7 +9,6 @@
 #include <cstdint>
 #include <functional>
 #include <map>
-#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -44,7 +43,8 @@ class FieldsBuilder {
   Parsed<Fields> take() &&;
 
  private:
-  std::map<std::string, std::optional<double>, std::less<>> found_;  // nothing: came twice
+  Fields fields_;
+  std::vector<Fields::iterator> twice_;
   ParseErrors errors_;
 };
 

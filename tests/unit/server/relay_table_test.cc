@@ -1,6 +1,7 @@
 #include "server/relay_table.h"
 
 #include <doctest/doctest.h>
+#include <netinet/in.h>
 #include <poll.h>
 #include <sys/socket.h>
 
@@ -13,7 +14,7 @@
 #include <vector>
 
 #include "server/socket_address.h"
-#include "server/source_filter.h"
+#include "server/source_guard.h"
 
 using namespace tcpvitals;
 using namespace std::chrono_literals;
@@ -43,6 +44,9 @@ class Connecting {
     endpoint = local_endpoint(fd_);
   }
 
+  void set_option(int name, const void* value, socklen_t size) {
+    REQUIRE(::setsockopt(fd_.get(), IPPROTO_IP, name, value, size) == 0);
+  }
   void connect(const Endpoint& to) {
     SocketAddress address(to);
     CHECK((::connect(fd_.get(), address.get(), address.length) == 0 || errno == EINPROGRESS));
@@ -115,7 +119,7 @@ TEST_CASE("a guarded socket takes the connections of relays in the table, and no
   CHECK(anyone.connects_within(10s));
 }
 
-TEST_CASE("a filter has room for many sources, on several addresses") {
+TEST_CASE("a guard has room for many sources, on several addresses") {
   Listener listener;
   std::vector<std::unique_ptr<Connecting>> known;
   std::vector<Endpoint> sources;
@@ -126,13 +130,32 @@ TEST_CASE("a filter has room for many sources, on several addresses") {
     }
   }
   std::sort(sources.begin(), sources.end());
-  REQUIRE(attach_filter(listener.fd.get(), source_filter(sources)).ok());
+  const auto guard = SourceGuard::open(listener.fd.get());
+  REQUIRE(guard.ok());
+  REQUIRE(guard->admit(sources).ok());
   Connecting stranger("127.9.9.1");
   stranger.connect(listener.endpoint);
   for (const auto& one : known) one->connect(listener.endpoint);
   for (const auto& one : known) CHECK(one->connects_within(10s));
   CHECK_FALSE(stranger.connects_within(0s));
-  CHECK_FALSE(attach_filter(listener.fd.get(), std::vector<sock_filter>(5000)).ok());
+  const std::vector<Endpoint> too_many(5000, endpoint("127.9.9.1:1"));
+  CHECK_FALSE(guard->admit(too_many).ok());
+}
+
+TEST_CASE("options that look like a port deceive no guard, and the highest TTL does not help") {
+  Listener listener;
+  const auto guard = SourceGuard::open(listener.fd.get());
+  REQUIRE(guard.ok());
+  const std::vector<Endpoint> sources{endpoint("127.9.9.9:257")};
+  REQUIRE(guard->admit(sources).ok());
+  Connecting disguised("127.9.9.9");
+  const char no_operations[] = {1, 1, 1, 1};  // 257 where the port would be
+  disguised.set_option(IP_OPTIONS, no_operations, sizeof no_operations);
+  const int highest = 255;
+  disguised.set_option(IP_TTL, &highest, sizeof highest);
+  disguised.connect(listener.endpoint);
+  pollfd came{listener.fd.get(), POLLIN, 0};
+  CHECK(::poll(&came, 1, 0) == 0);
 }
 
 TEST_CASE("a table that guards what is no socket says so") {
