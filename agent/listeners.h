@@ -3,8 +3,8 @@
 
 #include <vector>
 
+#include "agent/config/server_config.h"
 #include "agent/options.h"
-#include "agent/server_config.h"
 #include "base/result.h"
 #include "exporter/door.h"
 #include "server/options.h"

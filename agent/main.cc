@@ -16,15 +16,15 @@
 #include <system_error>
 #include <vector>
 
-#include "agent/config.h"
-#include "agent/host_check.h"
-#include "agent/lifecycle.h"
+#include "agent/config/config.h"
+#include "agent/config/host_check.h"
+#include "agent/config/reload.h"
 #include "agent/listeners.h"
 #include "agent/options.h"
-#include "agent/reload.h"
-#include "agent/restart.h"
-#include "agent/signals.h"
-#include "agent/systemd.h"
+#include "agent/process/lifecycle.h"
+#include "agent/process/restart.h"
+#include "agent/process/signals.h"
+#include "agent/process/systemd.h"
 #include "base/log.h"
 #include "collectors/all.h"
 #include "exporter/door.h"

@@ -2,7 +2,7 @@
 // and ports, which labels, what is left out, and the bounds.
 //
 // A plain value with a default for everything; whoever reads one from a file checks it
-// (agent/config.h). It may be replaced while the agent runs: Sampler::reconfigure().
+// (agent/config/config.h). It may be replaced while the agent runs: Sampler::reconfigure().
 #pragma once
 
 #include <chrono>

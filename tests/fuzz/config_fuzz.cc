@@ -4,7 +4,7 @@
 #include <string>
 #include <string_view>
 
-#include "agent/config.h"
+#include "agent/config/config.h"
 
 using namespace tcpvitals;
 

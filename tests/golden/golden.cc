@@ -12,7 +12,7 @@
 #include <string>
 #include <vector>
 
-#include "agent/reload.h"
+#include "agent/config/reload.h"
 #include "collectors/all.h"
 #include "collectors/host/proc_tcp.h"
 #include "collectors/kernel_source.h"

@@ -35,6 +35,10 @@ const std::vector<Rooms> kRooms{
     {"collectors",
      {"host", "sock_diag", "namespaces", "attribution", "connections"},
      {"collectors/all.h", "collectors/all.cc"}},
+    {"agent",
+     {"config", "process"},
+     {"agent/options.h", "agent/options.cc", "agent/listeners.h", "agent/listeners.cc",
+      "agent/main.cc"}},
 };
 
 struct Confined {
@@ -48,10 +52,11 @@ const std::vector<Confined> kConfined{
     {"CLI/", {"agent/options.cc"}},
     {"spdlog/", {"base/log.cc"}},
     {"openssl/", {"server/tls.cc"}},
-    {"yaml-cpp/", {"agent/yaml.cc"}},
-    {"nlohmann/", {"base/log.cc", "agent/config_field.cc", "exporter/api"}},
+    {"yaml-cpp/", {"agent/config/yaml.cc"}},
+    {"nlohmann/", {"base/log.cc", "agent/config/config_field.cc", "exporter/api"}},
 };
-const std::set<std::string> kMayCatch{"agent/main.cc", "agent/yaml.cc", "exporter/scrape.cc"};
+const std::set<std::string> kMayCatch{"agent/main.cc", "agent/config/yaml.cc",
+                                      "exporter/scrape.cc"};
 constexpr std::size_t kMaxBaseHeaders = 8;
 
 std::string folder(const std::string& path) {

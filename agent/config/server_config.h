@@ -9,7 +9,7 @@
 #include <utility>
 #include <vector>
 
-#include "agent/config_field.h"
+#include "agent/config/config_field.h"
 #include "base/result.h"
 #include "server/audit.h"
 #include "server/options.h"

@@ -1,4 +1,4 @@
-#include "agent/config_field.h"
+#include "agent/config/config_field.h"
 
 #include <cstdint>
 #include <nlohmann/json.hpp>

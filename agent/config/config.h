@@ -13,7 +13,7 @@
 #include <utility>
 #include <vector>
 
-#include "agent/server_config.h"
+#include "agent/config/server_config.h"
 #include "base/result.h"
 #include "collectors/attribution/peer_groups.h"
 #include "collectors/connections/config.h"

@@ -1,4 +1,4 @@
-#include "agent/systemd.h"
+#include "agent/process/systemd.h"
 
 #include <arpa/inet.h>
 #include <doctest/doctest.h>

@@ -1,12 +1,12 @@
-#include "agent/lifecycle.h"
+#include "agent/process/lifecycle.h"
 
 #include <algorithm>
 #include <chrono>
 #include <cstring>
 #include <string>
 
-#include "agent/restart.h"
-#include "agent/shared_ports.h"
+#include "agent/process/restart.h"
+#include "agent/process/shared_ports.h"
 #include "base/log.h"
 
 namespace tcpvitals {

@@ -1,4 +1,4 @@
-#include "agent/reload.h"
+#include "agent/config/reload.h"
 
 #include <utility>
 

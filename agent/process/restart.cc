@@ -1,4 +1,4 @@
-#include "agent/restart.h"
+#include "agent/process/restart.h"
 
 #include <fcntl.h>
 #include <fmt/format.h>
@@ -19,7 +19,7 @@
 #include <iterator>
 #include <string_view>
 
-#include "agent/systemd.h"
+#include "agent/process/systemd.h"
 
 namespace tcpvitals {
 namespace {

@@ -1,4 +1,4 @@
-#include "agent/config.h"
+#include "agent/config/config.h"
 
 #include <fcntl.h>
 #include <fmt/format.h>
@@ -13,8 +13,8 @@
 #include <set>
 #include <utility>
 
-#include "agent/config_field.h"
-#include "agent/yaml.h"
+#include "agent/config/config_field.h"
+#include "agent/config/yaml.h"
 #include "base/fd.h"
 #include "collectors/attribution/peer_groups.h"
 #include "collectors/sock_diag/exclude.h"

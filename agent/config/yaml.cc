@@ -1,4 +1,4 @@
-#include "agent/yaml.h"
+#include "agent/config/yaml.h"
 
 #include <fmt/format.h>
 #include <yaml-cpp/eventhandler.h>

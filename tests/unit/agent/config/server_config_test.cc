@@ -1,4 +1,4 @@
-#include "agent/server_config.h"
+#include "agent/config/server_config.h"
 
 #include <doctest/doctest.h>
 
@@ -6,8 +6,8 @@
 #include <string>
 #include <vector>
 
-#include "agent/config.h"
-#include "agent/host_check.h"
+#include "agent/config/config.h"
+#include "agent/config/host_check.h"
 #include "tests/support/tls_testing.h"
 
 using namespace tcpvitals;

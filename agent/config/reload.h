@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "agent/config.h"
+#include "agent/config/config.h"
 #include "base/log_limit.h"
 #include "base/result.h"
 #include "collectors/collector.h"

@@ -14,10 +14,10 @@
 
 #include <functional>
 
-#include "agent/reload.h"
-#include "agent/server_config.h"
-#include "agent/signals.h"
-#include "agent/systemd.h"
+#include "agent/config/reload.h"
+#include "agent/config/server_config.h"
+#include "agent/process/signals.h"
+#include "agent/process/systemd.h"
 #include "exporter/http.h"
 #include "server/server.h"
 

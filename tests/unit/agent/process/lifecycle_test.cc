@@ -1,4 +1,4 @@
-#include "agent/lifecycle.h"
+#include "agent/process/lifecycle.h"
 
 #include <doctest/doctest.h>
 #include <pthread.h>

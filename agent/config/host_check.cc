@@ -1,4 +1,4 @@
-#include "agent/host_check.h"
+#include "agent/config/host_check.h"
 
 #include <sys/stat.h>
 #include <unistd.h>

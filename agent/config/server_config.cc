@@ -1,4 +1,4 @@
-#include "agent/server_config.h"
+#include "agent/config/server_config.h"
 
 #include <fmt/format.h>
 

@@ -1,4 +1,4 @@
-#include "agent/config.h"
+#include "agent/config/config.h"
 
 #include <doctest/doctest.h>
 #include <fmt/format.h>
@@ -14,7 +14,7 @@
 #include <string>
 #include <vector>
 
-#include "agent/yaml.h"
+#include "agent/config/yaml.h"
 #include "tests/fixtures/directory.h"
 
 using namespace tcpvitals;

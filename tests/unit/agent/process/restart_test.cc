@@ -1,4 +1,4 @@
-#include "agent/restart.h"
+#include "agent/process/restart.h"
 
 #include <doctest/doctest.h>
 #include <fcntl.h>
@@ -17,7 +17,7 @@
 #include <iterator>
 #include <string>
 
-#include "agent/systemd.h"
+#include "agent/process/systemd.h"
 #include "tests/support/service_manager.h"
 #include "tests/support/serving.h"
 #include "tests/support/successor.h"

@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-#include "agent/server_config.h"
+#include "agent/config/server_config.h"
 
 namespace tcpvitals {
 

@@ -20,7 +20,7 @@
 #include <string>
 #include <string_view>
 
-#include "agent/yaml.h"
+#include "agent/config/yaml.h"
 #include "base/ip.h"
 #include "base/result.h"
 #include "collectors/connections/config.h"

@@ -1,4 +1,4 @@
-#include "agent/systemd.h"
+#include "agent/process/systemd.h"
 
 #include <fcntl.h>
 #include <fmt/format.h>

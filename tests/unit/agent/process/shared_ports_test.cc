@@ -1,4 +1,4 @@
-#include "agent/shared_ports.h"
+#include "agent/process/shared_ports.h"
 
 #include <doctest/doctest.h>
 #include <sys/socket.h>
