@@ -238,6 +238,11 @@ TEST_CASE("the time in CLOSE_WAIT runs from the peer's last acknowledgement") {
   CHECK(h.inbound().last_dump.close_wait_old == 1);
   h.dump({FakeSocket{.cookie = 3}});
   CHECK(h.inbound().last_dump.close_wait_oldest == 0);
+  // A socket that was in CLOSE_WAIT, and is connected again, begins anew.
+  h.dump({in_close_wait(4, seconds(45))});
+  h.dump({FakeSocket{.cookie = 4}});
+  h.dump({in_close_wait(4, seconds(2))});
+  CHECK(h.inbound().last_dump.close_wait_oldest == 2);
 }
 
 TEST_CASE("the local ports in use are those to the busiest destination of a group") {

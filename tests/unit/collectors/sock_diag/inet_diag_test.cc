@@ -99,6 +99,9 @@ TEST_CASE("an attribute of another size than we know is absent") {
   }
   const Bytes cgroup = with(INET_DIAG_CGROUP_ID, 8);
   CHECK(first_row(cgroup).cgroup_id == ~0ULL);
+  // The kernel may say in the type's highest bits what the value is made of.
+  const Bytes flagged = with(INET_DIAG_CGROUP_ID | NLA_F_NET_BYTEORDER, 8);
+  CHECK(first_row(flagged).cgroup_id == ~0ULL);
   const Bytes empty = with(INET_DIAG_SKV6ONLY, 0);
   CHECK_FALSE(first_row(empty).v6only);
   const Bytes only = with(INET_DIAG_SKV6ONLY, 1);
