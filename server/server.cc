@@ -107,8 +107,8 @@ Result<void> Server::make_workers() {
       const ListenerOptions& options = listeners_[l]->options();
       const std::size_t given = passed_[l].size();
       const bool shared = given != 0 && given < options_.workers;
-      Worker::Port& port = ports.emplace_back(
-          Worker::Port{*listeners_[l], {}, make_handler(options), shared});
+      Worker::Port& port =
+          ports.emplace_back(Worker::Port{*listeners_[l], {}, make_handler(options), shared});
       if (options.handler != HandlerKind::kRelay) continue;
       if (!port.spares.emplace_back(open_socket(options.backend)).valid()) {
         return errno_error("socket", errno).in("listener " + options.name + ": backend");

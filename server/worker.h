@@ -34,7 +34,7 @@
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/result.h"
-#include "server/audit.h"
+#include "server/audit/audit.h"
 #include "server/connection.h"
 #include "server/connection_series.h"
 #include "server/deadlines.h"
@@ -114,8 +114,8 @@ class Worker {
   // Starts the thread; once.
   void start();
 
-  // Before start(), or any thread: the port of that index accepts from these sockets too. Fails for want of memory, or
-  // of watches that this user may have.
+  // Before start(), or any thread: the port of that index accepts from these sockets too. Fails for
+  // want of memory, or of watches that this user may have.
   Result<void> listen(std::size_t port, std::vector<Fd> sockets);
 
   // Asks the thread to accept no more, and to end every connection, as soon as nothing moves on it

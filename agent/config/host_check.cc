@@ -10,7 +10,7 @@
 #include <optional>
 #include <system_error>
 
-#include "server/audit_file.h"
+#include "server/audit/audit_file.h"
 #include "server/tls.h"
 
 namespace tcpvitals {

@@ -11,7 +11,7 @@
 
 #include "agent/config/config_field.h"
 #include "base/result.h"
-#include "server/audit.h"
+#include "server/audit/audit.h"
 #include "server/options.h"
 
 namespace tcpvitals {

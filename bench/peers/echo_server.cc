@@ -24,7 +24,7 @@
 #include <vector>
 
 #include "base/log.h"
-#include "server/audit.h"
+#include "server/audit/audit.h"
 #include "server/server.h"
 
 namespace {

@@ -16,7 +16,7 @@
 #include <vector>
 
 #include "exporter/door.h"
-#include "server/audit.h"
+#include "server/audit/audit.h"
 #include "server/relay_table.h"
 #include "tests/fixtures/descriptors.h"
 #include "tests/support/serving.h"

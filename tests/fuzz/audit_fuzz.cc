@@ -6,7 +6,7 @@
 #include <string>
 
 #include "base/utf8.h"
-#include "server/audit_line.h"
+#include "server/audit/audit_line.h"
 
 using namespace tcpvitals;
 

@@ -19,7 +19,7 @@
 #include "collectors/sock_diag/inet_diag.h"
 #include "exporter/render.h"
 #include "exporter/scrape.h"
-#include "server/audit_collector.h"
+#include "server/audit/audit_collector.h"
 #include "server/server_collector.h"
 #include "tests/fixtures/directory.h"
 #include "tests/fixtures/replay.h"

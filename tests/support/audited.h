@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "server/audit.h"
+#include "server/audit/audit.h"
 #include "tests/support/serving.h"
 #include "tests/support/tls_testing.h"
 

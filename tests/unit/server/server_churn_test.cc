@@ -11,7 +11,7 @@
 #include <thread>
 #include <vector>
 
-#include "server/audit.h"
+#include "server/audit/audit.h"
 #include "tests/fixtures/descriptors.h"
 #include "tests/support/serving.h"
 #include "tests/support/tls_peer.h"

@@ -1,4 +1,4 @@
-#include "server/audit_file.h"
+#include "server/audit/audit_file.h"
 
 #include <fcntl.h>
 #include <poll.h>

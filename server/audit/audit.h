@@ -26,8 +26,8 @@
 
 #include "base/clock.h"
 #include "base/result.h"
-#include "server/audit_file.h"
-#include "server/audit_line.h"
+#include "server/audit/audit_file.h"
+#include "server/audit/audit_line.h"
 
 namespace tcpvitals {
 

@@ -1,4 +1,4 @@
-#include "server/audit.h"
+#include "server/audit/audit.h"
 
 #include <doctest/doctest.h>
 #include <fcntl.h>
@@ -20,7 +20,7 @@
 #include <thread>
 #include <vector>
 
-#include "server/audit_collector.h"
+#include "server/audit/audit_collector.h"
 #include "tests/support/reading.h"
 
 using namespace tcpvitals;

@@ -1,4 +1,4 @@
-#include "server/audit_line.h"
+#include "server/audit/audit_line.h"
 
 #include <arpa/inet.h>
 

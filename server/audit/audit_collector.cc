@@ -1,4 +1,4 @@
-#include "server/audit_collector.h"
+#include "server/audit/audit_collector.h"
 
 #include <array>
 

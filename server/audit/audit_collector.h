@@ -2,7 +2,7 @@
 #pragma once
 
 #include "collectors/collector.h"
-#include "server/audit.h"
+#include "server/audit/audit.h"
 
 namespace tcpvitals {
 
