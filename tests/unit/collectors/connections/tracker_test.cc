@@ -751,10 +751,10 @@ TEST_CASE("rule 5: one that vanished twice is remembered from the second time") 
   h.dump({});
   h.dump({FakeSocket{}});
   h.dump({}, true);
-  h.now += std::chrono::seconds(50);
+  h.now += std::chrono::minutes(50);
   h.dump({FakeSocket{}});
   h.dump({}, true);
-  h.now += std::chrono::seconds(20);
+  h.now += std::chrono::minutes(20);
   h.dump({});
   h.event(FakeSocket{});
   CHECK(h.tracker.stats().late_events == 1);
