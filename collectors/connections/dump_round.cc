@@ -11,7 +11,7 @@ constexpr auto kSilence = std::chrono::seconds(2);
 
 void DumpRound::begin(Options options) {
   options_ = std::move(options);
-  report_ = {.start = Clock::now(), .events_lost = options_.events_lost};
+  report_ = {.start = now_(), .events_lost = options_.events_lost};
   start_cpu_ = thread_cpu_seconds();
   running_ = true;
   position_ = 0;
@@ -33,7 +33,7 @@ void DumpRound::read() {
 }
 
 void DumpRound::begin_namespace() {
-  progress_ = Clock::now();
+  progress_ = now_();
   const bool everything = options_.events_lost || options_.regrouped ||
                           !options_.searches.empty() || host_.renames(account());
   DumpNeed need = account().look(progress_, everything);
@@ -59,7 +59,7 @@ void DumpRound::begin_namespace() {
 void DumpRound::read_dump() {
   auto received = account().dump_socket().receive();
   if (!received) return fail(std::move(received.error()));
-  const TimePoint now = Clock::now();
+  const TimePoint now = now_();
   flows_ = !received->datagrams.empty();
   if (!flows_) {
     if (now - progress_ > kSilence) fail({"the kernel stopped answering"});
@@ -71,7 +71,7 @@ void DumpRound::read_dump() {
     auto done = add(datagram);
     if (!done) return fail(std::move(done.error()));
     if (*done) {
-      account().end_dump(Clock::now());
+      account().end_dump(now_());
       return next_namespace();
     }
   }
@@ -114,13 +114,13 @@ void DumpRound::fail(Error error) {
 void DumpRound::next_namespace() {
   dumping_ = false;
   if (++position_ < host_.namespaces().size()) return;
-  host_.end_dump(Clock::now());
+  host_.end_dump(now_());
   end();
 }
 
 void DumpRound::end() {
   running_ = false;
-  report_.end = Clock::now();
+  report_.end = now_();
   report_.cpu_seconds = thread_cpu_seconds() - start_cpu_;
 }
 

@@ -23,9 +23,9 @@ class DumpRound {
   // Told of a namespace that is not ours and could not be dumped.
   using OnFailure = std::function<void(const NamespaceAccount&, const Error&)>;
 
-  // `host` must outlive it.
-  DumpRound(HostAccount& host, OnFailure on_failure)
-      : host_(host), on_failure_(std::move(on_failure)) {}
+  // `host` must outlive it. `now` is the clock.
+  DumpRound(HostAccount& host, OnFailure on_failure, std::function<TimePoint()> now = Clock::now)
+      : host_(host), on_failure_(std::move(on_failure)), now_(std::move(now)) {}
 
   struct Options {
     bool events_lost = false;  // since the last round began
@@ -70,6 +70,7 @@ class DumpRound {
 
   HostAccount& host_;
   const OnFailure on_failure_;
+  const std::function<TimePoint()> now_;
   bool running_ = false;
   std::size_t position_ = 0;  // of the namespace whose turn it is
   bool dumping_ = false;      // it is being dumped

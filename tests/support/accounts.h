@@ -93,9 +93,12 @@ struct Accounts {
   HostAccount host;
   EventReader events{std::make_unique<FakeDiagSocket>(kernel, FakeDiagSocket::Role::kEvents), host};
   std::vector<std::string> failures;  // of namespaces that are not ours
-  DumpRound round{host, [this](const NamespaceAccount& account, const Error& error) {
+  Clock::duration later{};            // for rounds of dumps it is so much later than it is
+  DumpRound round{host,
+                  [this](const NamespaceAccount& account, const Error& error) {
                     failures.push_back(account.identity().label + ": " + error.message);
-                  }};
+                  },
+                  [this] { return Clock::now() + later; }};
   Snapshot shown;
 };
 

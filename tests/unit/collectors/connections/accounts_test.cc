@@ -79,6 +79,25 @@ TEST_CASE("all namespaces are dumped for a search, for a new configuration, and 
   CHECK(blue.kernel.full_dumps == 4);
 }
 
+TEST_CASE("of namespaces where nothing moved for long, one a round is dumped anew") {
+  FakeNamespace blue({fake_listener(443), FakeSocket{.cookie = 1}});
+  FakeNamespace green({fake_listener(443), FakeSocket{.cookie = 2}});
+  Accounts accounts;
+  accounts.add(blue, 7, "blue");
+  accounts.add(green, 8, "green");
+  const auto dumps = [&] { return std::pair(blue.kernel.full_dumps, green.kernel.full_dumps); };
+  accounts.dump();
+  accounts.dump();
+  CHECK(dumps() == std::pair(1, 1));
+  accounts.later = std::chrono::minutes(6);
+  accounts.dump();
+  CHECK(dumps() == std::pair(2, 1));
+  accounts.dump();
+  CHECK(dumps() == std::pair(2, 2));
+  accounts.dump();
+  CHECK(dumps() == std::pair(2, 2));
+}
+
 TEST_CASE("what can change without a segment is dumped each time") {
   FakeSocket queued{.cookie = 1};
   queued.receive_queue = 1;
@@ -452,6 +471,42 @@ TEST_CASE("a cgroup that was unknown gets its name when a walk knows it, and mov
   const std::uint64_t unknown = accounts.snapshot().cgroup_names.unknown;
   accounts.events.read();
   CHECK(accounts.snapshot().cgroup_names.unknown == unknown + 1);
+}
+
+TEST_CASE("a namespace where nothing moved is dumped for the new name of a cgroup in it") {
+  const Tree tree;
+  tree.make("/cgroup");
+  const std::uint64_t id = tree.make("/late.service");
+  ConnectionsConfig config = by_cgroup();
+  config.group_by.netns = true;
+  FakeSocket late = calling(1);
+  late.cgroup_id = id;
+  FakeNamespace blue({late});
+  FakeNamespace green({calling(2)});
+  Accounts accounts{config, mounted_at(tree.path("/cgroup"))};
+  accounts.add(blue, 7, "blue");
+  accounts.add(green, 8, "green");
+  accounts.dump();
+  tree.move("/late.service", "/cgroup/late.service");
+  const auto is_named = [&] {
+    for (const Snapshot::Group& g : accounts.snapshot().groups) {
+      if (g.labels.cgroup == "late.service" && g.stats.at_start == 1) return true;
+    }
+    return false;
+  };
+  FakeSocket never = calling(2);
+  never.cgroup_id = ~std::uint64_t{0};
+  for (int i = 0; i < 1000 && !is_named(); ++i) {
+    // Each of these, in our namespace, asks for a walk: ids that no walk has seen.
+    never.cookie = 100 + static_cast<std::uint64_t>(i);
+    --never.cgroup_id;
+    accounts.kernel.sockets = {never};
+    accounts.dump();
+    std::this_thread::sleep_for(std::chrono::milliseconds(2));
+  }
+  CHECK(is_named());
+  CHECK(blue.kernel.full_dumps == 2);
+  CHECK(green.kernel.full_dumps == 1);
 }
 
 TEST_CASE("a kernel that does not tell the cgroup of a socket lacks the feature, and says why") {
