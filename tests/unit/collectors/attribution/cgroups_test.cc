@@ -203,9 +203,14 @@ TEST_CASE("an id that comes while the walker rests is unknown until the next wal
 TEST_CASE("nobody waits for a walk that takes longer than the patience") {
   const Tree tree;
   for (int i = 0; i < 1000; ++i) tree.make("/wide.slice/" + std::to_string(i));
-  CgroupNames names(mount_of(tree), {.patience = 0ms});
-  CHECK(names.find(tree.id("/")) == kCgroupUnknown);
-  CHECK(name_of(names, tree.id("/")) == "/");
+  // On a busy machine a walk may end while we do not run, but hardly each time.
+  bool waited = true;
+  for (int i = 0; i < 20 && waited; ++i) {
+    CgroupNames names(mount_of(tree), {.patience = 0ms});
+    waited = names.find(tree.id("/")) != kCgroupUnknown;
+    CHECK(name_of(names, tree.id("/")) == "/");
+  }
+  CHECK_FALSE(waited);
 }
 
 TEST_CASE("a directory that is gone is unknown after the next walk") {

@@ -482,7 +482,9 @@ TEST_CASE("a namespace where nothing moved is dumped for the new name of a cgrou
   FakeSocket late = calling(1);
   late.cgroup_id = id;
   FakeNamespace blue({late});
-  FakeNamespace green({calling(2)});
+  FakeSocket known = calling(2);
+  known.cgroup_id = tree.make("/cgroup/known.service");
+  FakeNamespace green({known});
   Accounts accounts{config, mounted_at(tree.path("/cgroup"))};
   accounts.add(blue, 7, "blue");
   accounts.add(green, 8, "green");
