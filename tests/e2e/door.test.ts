@@ -7,7 +7,7 @@ import { join } from "node:path";
 import test, { type TestContext } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 
-import { type Agent, eventually, finished, kBuild, kMetrics, Lab } from "./harness.js";
+import { type Agent, eventually, finished, kAttackers, kBuild, kMetrics, Lab } from "./harness.js";
 import type { Network } from "./network.js";
 
 interface Site {
@@ -76,12 +76,9 @@ test("nobody else can connect to the HTTP server itself, whatever the agent's pr
   for (const unprivileged of [false, true]) {
     const lab = new Lab(t);
     const network = await lab.network();
-    await lab.agent(network, { unprivileged });
-    const ports = [...network.run(["ss", "-tlnH"]).matchAll(/ 127\.0\.0\.1:(\d+) /g)].map(([, port]) => port!);
-    const inner = [...new Set(ports.filter((port) => !["10077", "10078"].includes(port)))];
-    assert.equal(inner.length, 1, `${ports}`);
+    const agent = await lab.agent(network, { unprivileged });
     for (const from of ["127.0.0.1", "127.64.0.1"]) {
-      const attempt = `curl -sS --max-time 1 --interface ${from} http://127.0.0.1:${inner[0]}/metrics 2>&1 || true`;
+      const attempt = `curl -sS --max-time 1 --interface ${from} http://127.0.0.1:${agent.innerPort()}/metrics 2>&1 || true`;
       assert.match(network.run(["sh", "-c", attempt]), /timed out/i, from);
     }
     assert.equal(status(network, kMetrics), 200);
@@ -132,4 +129,26 @@ test("400 requests that drip in from two addresses leave /metrics to all others"
   assert.ok(refused > 200, `${refused}`);
   assert.ok(asked > 20, `${asked}`);
   assert.ok(slowest < 1000, `${slowest} ms`);
+});
+
+test("where no port is left for the way behind the door it says so at once, and recovers", async (t) => {
+  const { lab, network, agent } = await site(t, []);
+  const echo = ["honest", "--port", "10078", "--count", "100", "--seconds", "4"];
+  const honest = lab.start([...network.prefix, join(kBuild, "tcp_attack"), ...echo]);
+  await eventually(20, () => assert.match(honest.stdout, /ready/));
+  network.set("net.ipv4.ip_local_port_range", "64000 64199");
+  const all = ["ports", "--port", "64000", "--count", "200", "--from", "0.0.0.0", "--seconds", "100"];
+  const taking = lab.start([...network.prefix, ...kAttackers, ...all]);
+  await eventually(20, () => assert.match(taking.stdout, /ready/));
+  const own = ["--local-port", "20000-29999", "--max-time", "5", "--write-out", "%{http_code}"];
+  for (let i = 0; i < 10; ++i) {
+    assert.equal(network.run(["curl", "-sS", ...own, kMetrics]), "the HTTP server did not answer\n502");
+  }
+  await taking.stop();
+  await eventually(10, () => assert.equal(status(network, kMetrics), 200));
+  assert.equal(agent.scrape().value("tcp_server_backend_failures_total", { listener: "web" }), 10);
+  assert.match(agent.child.stderr, /msg="the HTTP server did not answer" reason="bind: Address already in use"/);
+  const { lost, answers } = await finished(honest);
+  assert.equal(lost, 0);
+  assert.ok(answers! > 100);
 });

@@ -16,6 +16,7 @@ import { Network } from "./network.js";
 
 export const kSource = fileURLToPath(new URL("../../../../", import.meta.url)); // from build/js/tests/e2e
 export const kBuild = join(kSource, "build/release");
+export const kAttackers = [process.execPath, join(kSource, "build/js/tests/e2e/attackers.js")];
 export const kPrometheus = join(kSource, "build/tools/prometheus/usr/bin");
 
 // Of the requests that the tests make themselves: the port, and the hop behind it.
@@ -90,8 +91,18 @@ export class Child {
 
   // The exit status, or the signal that ended it.
   async end(): Promise<number | string> {
+    this.resumeStderr();
     await this.exited;
     return this.process.exitCode ?? this.process.signalCode!;
+  }
+
+  // From now on nobody reads what it says there, until resumeStderr().
+  stallStderr(): void {
+    this.process.stderr!.pause();
+  }
+
+  resumeStderr(): void {
+    this.process.stderr!.resume();
   }
 
   closeStdin(): void {
@@ -120,6 +131,14 @@ export class Agent {
 
   scrape(): Exposition {
     return parseExposition(this.text());
+  }
+
+  // That of the HTTP server behind the door: the kernel chose it.
+  innerPort(): number {
+    const listening = [...this.network.run(["ss", "-tlnH"]).matchAll(/ 127\.0\.0\.1:(\d+) /g)];
+    const ports = listening.map(([, port]) => Number(port)).filter((port) => port > 32_767);
+    if (ports.length !== 1) throw new Error(`not one port but ${ports}`);
+    return ports[0]!;
   }
 }
 

@@ -57,6 +57,14 @@ export class Network {
     });
   }
 
+  // A setting of sysctl here; gives what sets it back.
+  set(key: string, value: string): () => void {
+    const before = this.run(["sysctl", "-n", key]).trim();
+    const write = (now: string) => void this.run(["sysctl", "-qw", `${key}=${now}`]);
+    write(value);
+    return () => write(before);
+  }
+
   nft(rules: string): void {
     this.run(["nft", "-f", "-"], rules);
   }
