@@ -136,7 +136,8 @@ export class Agent {
   // That of the HTTP server behind the door: the kernel chose it.
   innerPort(): number {
     const listening = [...this.network.run(["ss", "-tlnH"]).matchAll(/ 127\.0\.0\.1:(\d+) /g)];
-    const ports = listening.map(([, port]) => Number(port)).filter((port) => port > 32_767);
+    const above = listening.map(([, port]) => Number(port)).filter((port) => port > 32_767);
+    const ports = [...new Set(above)]; // two sockets, of which one drops what is not the door's
     if (ports.length !== 1) throw new Error(`not one port but ${ports}`);
     return ports[0]!;
   }
