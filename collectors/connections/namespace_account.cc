@@ -121,7 +121,7 @@ void NamespaceAccount::end_dump(TimePoint now) {
   tracker_.end_dump(now);
   as_of_ = now;
   last_dump_ = {now, activity_,
-                is_settled(tracker_.host_states(), queued_bytes_, tracker_.tracked())};
+                is_settled(tracker_.last_dump().states, queued_bytes_, tracker_.tracked())};
   if (first) totals_at_start_ = read_totals();
 }
 
@@ -139,7 +139,7 @@ Snapshot::Namespace NamespaceAccount::report(const Grouping& grouping) const {
   Snapshot::Namespace report;
   if (grouping.by.netns) report.netns = identity_.label;
   report.as_of = as_of_;
-  report.states = tracker_.host_states();
+  report.states = tracker_.last_dump().states;
   for (const Listener& listener : listeners_.open()) {
     report.listeners.push_back({listener, grouping.service_text(listener.endpoint.port)});
   }

@@ -10,7 +10,7 @@ namespace {
 void describe(const Tracker& tracker, Snapshot& s) {
   s.tracker += tracker.stats();
   s.tracked += tracker.tracked();
-  s.untracked += tracker.untracked();
+  s.untracked += tracker.last_dump().untracked;
   s.past_sockets += tracker.past().size();
   s.tracker_bytes += tracker.memory_bytes();
   s.info_length = std::max(s.info_length, tracker.info_length());

@@ -20,6 +20,10 @@ bool is_left_out(const Excludes& before, const Excludes& now, const SocketRow& e
   return excluded(before, event) || excluded(now, event);
 }
 
+Direction direction_of(const TrackedConnection& c) {
+  return c.outbound ? Direction::kOutbound : Direction::kInbound;
+}
+
 }  // namespace
 
 // ---- dumps ----

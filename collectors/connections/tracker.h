@@ -111,9 +111,8 @@ class Tracker {
   // Whether a baseline was taken, so that the groups' numbers are true.
   bool started() const { return started_; }
 
-  // Sockets by state in the last complete dump, and its connections over the limit.
-  const StateCounts& host_states() const { return account_.complete().states; }
-  std::size_t untracked() const { return account_.complete().untracked; }
+  // Of the last complete dump.
+  const DumpAccount::Totals& last_dump() const { return account_.complete(); }
 
   const TrackerStats& stats() const { return books_.stats; }
   std::size_t tracked() const { return books_.live(); }
@@ -144,9 +143,6 @@ class Tracker {
   static constexpr std::size_t kMaxVanished = 65'536;
   static constexpr auto kDumpTime = std::chrono::seconds(10);  // from its begin to a row, at most
 
-  static Direction direction_of(const TrackedConnection& c) {
-    return c.outbound ? Direction::kOutbound : Direction::kInbound;
-  }
   void begin(Index index, const SocketRow& row, std::uint32_t ends);
   void connect(TrackedConnection& c, const SocketRow& row);
   void regroup_all();

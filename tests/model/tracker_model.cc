@@ -919,11 +919,11 @@ class Simulation {
              space.naive.stats.*total.field);
     }
     expect("tracked", space.tracker->tracked(), space.naive.tracked());
-    expect("untracked", space.tracker->untracked(), space.naive.untracked);
+    expect("untracked", space.tracker->last_dump().untracked, space.naive.untracked);
     expect("started", space.tracker->started(), space.naive.started);
     for (std::size_t i = 0; i < kTcpStates; ++i) {
       expect("host " + std::string(to_string(static_cast<TcpState>(i))),
-             space.tracker->host_states()[i], space.naive.host_states[i]);
+             space.tracker->last_dump().states[i], space.naive.host_states[i]);
     }
   }
 
