@@ -25,6 +25,7 @@
 #include "agent/process/restart.h"
 #include "agent/process/signals.h"
 #include "agent/process/systemd.h"
+#include "agent/server_reload.h"
 #include "base/log.h"
 #include "collectors/all.h"
 #include "exporter/door.h"
@@ -44,11 +45,10 @@ using namespace std::chrono_literals;
 
 constexpr auto kFirstScrape = 5s;
 constexpr auto kReload = 10s;
-// Together less than kAfterDrain.
+// Together less than kAfterDrain (server_reload.h).
 constexpr auto kLastLines = 2s;
 constexpr auto kLastCollector = 1s;
 constexpr auto kLastLogLines = 500ms;
-constexpr auto kAfterDrain = 5s;
 constexpr char kOtherPort[] = "; choose another address or port, or stop what uses this one";
 
 int refuse(const std::string& message) {
@@ -118,50 +118,23 @@ HttpContent http_content(const Options& options, ConnectionsCollector* connectio
   return content;
 }
 
-// Null where none is wanted.
-Result<std::unique_ptr<AuditLog>> open_audit(const ServerConfig& config) {
-  if (config.audit.path.empty()) return std::unique_ptr<AuditLog>();
-  return AuditLog::open(config.audit);
-}
-
 void reopen(AuditLog* audit) {
-  if (audit == nullptr) return;
+  if (audit == nullptr || !audit->is_on()) return;
   const auto reopened = audit->reopen();
   if (reopened) return log_info("audit log opened anew");
   log_error("audit log not opened anew", {{"error", reopened.error().message}});
 }
 
-void log_problems(const std::vector<HostProblem>& problems) {
-  for (const HostProblem& problem : problems) {
-    log_error("configuration does not work on this host", {{"error", problem.message}});
-  }
-}
-
-// From the first signal to end on; none: without end.
-std::optional<Clock::duration> patience(const DrainOptions& drain) {
-  if (drain.timeout == 0s) return std::nullopt;
-  return drain.wait + drain.timeout + kAfterDrain;
-}
-
-// What a reload puts in force.
+// What a reload puts in force: the sampler's part may fail until it is done, and is the last.
 std::vector<Reloader::Prepare> reload_parts(
-    const ServerConfig& in_force, const std::string& file,
-    std::function<Result<void>(const Config&)> reconfigure) {
-  using Prepared = Result<Reloader::Commit>;
-  const auto unchanged = [&in_force](const Config& config) -> Prepared {
-    if (config.server == in_force) return Reloader::Commit();
-    return Error{fmt::format("server: changed, which needs a restart: kill -USR2 {}", ::getpid())};
-  };
-  const auto on_this_host = [file](const Config& config) -> Prepared {
-    log_problems(check_host(config.server, file));
+    const ServerParts& server, std::function<Result<void>(const Config&)> reconfigure) {
+  std::vector<Reloader::Prepare> parts = server_parts(server);
+  parts.emplace_back([file = server.options.config_file, reconfigure = std::move(reconfigure)](
+                         const Config& config) -> Result<Reloader::Commit> {
+    if (auto done = reconfigure(config); !done) return std::move(done.error()).in(file);
     return Reloader::Commit();
-  };
-  const auto connections = [reconfigure =
-                                std::move(reconfigure)](const Config& config) -> Prepared {
-    if (auto done = reconfigure(config); !done) return std::move(done.error());
-    return Reloader::Commit();
-  };
-  return {unchanged, on_this_host, connections};
+  });
+  return parts;
 }
 
 // Says where everything listens.
@@ -194,8 +167,13 @@ int run(const Options& options, const Config& config) {
     if (problem.stops) return refuse(problem.message);
   }
   log_problems(problems);
-  auto audit = open_audit(config.server);
-  if (!audit) return refuse("server.audit.file: " + audit.error().message);
+  std::optional<AuditLog> audit;
+  if (!options.config_file.empty()) {
+    const auto opened = audit.emplace().prepare(config.server.audit);
+    if (!opened) return refuse("server.audit.file: " + opened.error().message);
+    (*opened)();
+  }
+  AuditLog* const audit_log = audit ? &*audit : nullptr;
 
   RelayTable relays;
   auto http = HttpServer::start(http_options(options, relays));
@@ -224,18 +202,20 @@ int run(const Options& options, const Config& config) {
   auto started = Server::start({.listeners = listeners,
                                 .workers = config.server.workers,
                                 .connection_series = options.connection_series,
-                                .audit = audit->get()},
+                                .audit = audit_log},
                                std::move(*passed));
   if (!started) return refuse(started.error().message + kOtherPort);
   const std::unique_ptr<Server> server = std::move(*started);
   if (options.server_metrics) {
     collectors->all.push_back(std::make_unique<ServerCollector>(*server));
   }
-  if (*audit && options.audit_metrics) {
-    collectors->all.push_back(std::make_unique<AuditCollector>(**audit));
+  if (audit && options.audit_metrics) {
+    collectors->all.push_back(std::make_unique<AuditCollector>(*audit));
   }
+  DrainInForce drain(config.server.drain, signals);
+  const ServerParts parts{options, door, audit_log, *server, drain};
   Reloader reloader(options.config_file, options.config_flags,
-                    reload_parts(config.server, options.config_file, [&](const Config& changed) {
+                    reload_parts(parts, [&](const Config& changed) {
                       ConnectionsCollector* const connections = collectors->connections;
                       if (connections == nullptr) return Result<void>();
                       return connections->reconfigure(
@@ -255,7 +235,7 @@ int run(const Options& options, const Config& config) {
   log_listeners(listeners, *server, options.metrics_path);
   scrape.run(Clock::now() + kFirstScrape);
   (*http)->set_ready(true);
-  const auto reopen_audit = [&audit] { reopen(audit->get()); };
+  const auto reopen_audit = [audit_log] { reopen(audit_log); };
   (*http)->serve(scrape, http_content(options, collectors->connections, *server, [&] {
                    reopen_audit();
                    return reloader.reload();
@@ -264,9 +244,11 @@ int run(const Options& options, const Config& config) {
   if (auto told = manager.ready(); !told)
     log_warn("the service manager was not told", {{"error", told.error().message}});
 
-  Lifecycle({*server, **http, reloader, manager, reopen_audit}, config.server.drain, signals).run();
+  Lifecycle({*server, **http, reloader, manager, reopen_audit, [&] { return drain.get(); }},
+            signals)
+      .run();
   http->reset();
-  if (*audit && !(*audit)->flush(Clock::now() + kLastLines)) log_warn("the audit log is not whole");
+  if (audit && !audit->flush(Clock::now() + kLastLines)) log_warn("the audit log is not whole");
   if (!scrape.wait_idle(Clock::now() + kLastCollector)) {
     log_warn("a collector hangs; leaving without it");
     (void)flush_log(Clock::now() + kLastLogLines);

@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "exporter/reply.h"
 #include "exporter/request_head.h"
+#include "server/options.h"
 
 namespace tcpvitals {
 namespace {
@@ -17,13 +18,18 @@ namespace {
 // The most that one read of the worker brings.
 constexpr std::size_t kOneRead = 64 << 10;
 
+std::size_t with_room_for_a_read(std::size_t most) { return most - std::min(most, kOneRead); }
+
 }  // namespace
 
 class Door::Gatekeeper final : public Handler {
  public:
   Gatekeeper(Door& door, std::size_t max_output_bytes)
-      : door_(door), most_pending_(max_output_bytes - std::min(max_output_bytes, kOneRead)) {}
+      : door_(door), most_pending_(with_room_for_a_read(max_output_bytes)) {}
 
+  void on_options(const ListenerOptions& options) override {
+    most_pending_ = with_room_for_a_read(options.max_output_bytes);
+  }
   void on_open(Stream stream) override;
   void on_data(Stream stream, std::string_view bytes) override;
   void on_end(Stream stream) override;
@@ -62,7 +68,7 @@ class Door::Gatekeeper final : public Handler {
   void close_http(Visit& visit, std::string_view reason);
 
   Door& door_;
-  const std::size_t most_pending_;  // there is room for one more read
+  std::size_t most_pending_;
   std::set<std::pair<TimePoint, Visit*>> deadlines_;
 };
 

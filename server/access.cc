@@ -90,10 +90,7 @@ PeerLimits::Verdict PeerLimits::admit(const IpAddress& address, TimePoint now) {
   forget_idle(shard);
   Entry* entry = shard.find(peer, h / kShards);
   if (entry == nullptr) entry = shard.add(peer, h / kShards, shard_capacity_);
-  if (entry == nullptr) {
-    ++shard.overflowed;
-    return Verdict::kUncounted;
-  }
+  if (entry == nullptr) return Verdict::kUncounted;
   if (options_.max_connections != 0 && entry->live >= options_.max_connections) {
     return Verdict::kTooMany;
   }
@@ -102,6 +99,19 @@ PeerLimits::Verdict PeerLimits::admit(const IpAddress& address, TimePoint now) {
   entry->full_at_ns = full_at_ns;
   if (entry->live++ == 0) shard.wake(*entry);
   return Verdict::kAdmitted;
+}
+
+bool PeerLimits::adopt(const IpAddress& address) {
+  if (!options_.limits()) return false;
+  const IpAddress peer = peer_of(address);
+  const std::size_t h = hash(peer);
+  Shard& shard = shards_[h % kShards];
+  const std::lock_guard lock(shard.mutex);
+  Entry* entry = shard.find(peer, h / kShards);
+  if (entry == nullptr) entry = shard.add(peer, h / kShards, shard_capacity_);
+  if (entry == nullptr) return false;
+  if (entry->live++ == 0) shard.wake(*entry);
+  return true;
 }
 
 void PeerLimits::give_back(const IpAddress& address, std::int64_t token_ns) {
@@ -135,15 +145,6 @@ std::size_t PeerLimits::entries() const {
   for (const Shard& shard : shards_) {
     const std::lock_guard lock(shard.mutex);
     total += shard.used;
-  }
-  return total;
-}
-
-std::uint64_t PeerLimits::overflowed() const {
-  std::uint64_t total = 0;
-  for (const Shard& shard : shards_) {
-    const std::lock_guard lock(shard.mutex);
-    total += shard.overflowed;
   }
   return total;
 }
@@ -218,15 +219,15 @@ AcceptRate::Verdict AcceptRate::accept(TimePoint now) {
     slot.compare_exchange_weak(word, std::uint64_t{second} << 32, std::memory_order_relaxed);
   }
   const auto count = static_cast<std::uint32_t>(slot.fetch_add(1, std::memory_order_relaxed)) + 1;
-  if (options_.soft != 0 && count == options_.soft + 1) {
-    soft_seconds_.fetch_add(1, std::memory_order_relaxed);
-  }
-  if (options_.hard != 0 && count > options_.hard) {
+  const std::uint32_t soft = soft_.load(std::memory_order_relaxed);
+  const std::uint32_t hard = hard_.load(std::memory_order_relaxed);
+  const bool passes_soft = soft != 0 && count == soft + 1;
+  if (passes_soft) soft_seconds_.fetch_add(1, std::memory_order_relaxed);
+  if (hard != 0 && count > hard) {
     refused_.fetch_add(1, std::memory_order_relaxed);
     return Verdict::kRefused;
   }
-  return options_.soft != 0 && count == options_.soft + 1 ? Verdict::kSoftLimit
-                                                          : Verdict::kAccepted;
+  return passes_soft ? Verdict::kSoftLimit : Verdict::kAccepted;
 }
 
 std::uint32_t AcceptRate::peak(TimePoint now) const {

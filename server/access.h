@@ -50,12 +50,13 @@ class PeerLimits {
   // A refusal takes nothing from the bucket. `now` may be older than that of another thread's call:
   // the newest of all calls is the time.
   Verdict admit(const IpAddress& address, TimePoint now);
+  // Counts a connection that lives already, whatever the limits; false: uncounted.
+  bool adopt(const IpAddress& address);
   void leave(const IpAddress& address) { give_back(address, 0); }
   // Undoes an admission, its token included: another limit refused the connection.
   void withdraw(const IpAddress& address) { give_back(address, interval_ns_); }
 
-  std::size_t entries() const;       // peers in the table
-  std::uint64_t overflowed() const;  // admitted uncounted, for the table was full
+  std::size_t entries() const;  // peers in the table
 
  private:
   static constexpr std::size_t kShards = 16;
@@ -85,7 +86,6 @@ class PeerLimits {
     std::vector<std::uint32_t> chains;  // the first entry of each
     std::vector<Entry> entries;
     std::size_t used = 0;
-    std::uint64_t overflowed = 0;
     std::int64_t now_ns = 0;  // the newest time of all calls
     std::uint32_t free = kNone;
     std::uint32_t oldest_idle = kNone;
@@ -119,7 +119,13 @@ class AcceptRate {
     kRefused,    // over the hard limit
   };
 
-  explicit AcceptRate(const AcceptRateOptions& options) : options_(options) {}
+  explicit AcceptRate(const AcceptRateOptions& options) { change(options); }
+
+  // The second that runs may have passed a new soft limit untold.
+  void change(const AcceptRateOptions& options) {
+    soft_.store(options.soft, std::memory_order_relaxed);
+    hard_.store(options.hard, std::memory_order_relaxed);
+  }
 
   Verdict accept(TimePoint now);
 
@@ -134,7 +140,8 @@ class AcceptRate {
 
   std::uint32_t running_second(TimePoint now);
 
-  const AcceptRateOptions options_;
+  std::atomic<std::uint32_t> soft_{0};
+  std::atomic<std::uint32_t> hard_{0};
   std::atomic<std::uint32_t> second_{0};  // the newest
   std::atomic<std::uint64_t> soft_seconds_{0};
   std::atomic<std::uint64_t> refused_{0};

@@ -68,8 +68,8 @@ struct Connection {
   std::unique_ptr<TlsSession> tls;
   void* context = nullptr;  // the handler's
   Endpoint peer;
-  std::uint16_t listener = 0;
-  Fd fd;  // valid while the connection lives
+  std::uint16_t port = 0;  // of its worker
+  Fd fd;                   // valid while the connection lives
   std::uint32_t slot = 0;
   std::uint32_t generation = 1;     // never 0
   std::uint32_t events = 0;         // what epoll watches for

@@ -29,6 +29,7 @@
 namespace tcpvitals {
 
 struct Connection;
+struct ListenerOptions;
 class Worker;
 
 // One connection, as its handler has it: two pointers.
@@ -81,6 +82,7 @@ class Stream {
   friend bool operator==(const Stream&, const Stream&) = default;
 
  private:
+  friend class Ports;
   friend class Worker;
   Stream(Worker& worker, Connection& connection) : worker_(&worker), connection_(&connection) {}
 
@@ -102,6 +104,9 @@ class Handler {
   virtual void on_drained(Stream /*stream*/) {}
   // The server wants to end: a stream that is left open is closed when its patience is over.
   virtual void on_drain(Stream stream) { stream.finish(); }
+  // The listener has other options from now on, for live streams too; valid during the call. It
+  // keeps its handler for as long as its address and its kind of handler stay.
+  virtual void on_options(const ListenerOptions& /*options*/) {}
   // Once a second while any connection is open: for deadlines of the handler's own.
   virtual void on_second() {}
   // The last call for this stream. Also for an outbound one that was never open.

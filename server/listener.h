@@ -1,4 +1,5 @@
-// A listener: where connections are accepted, and what all workers share about it.
+// A listener: where connections are accepted, what is in force there, and what all workers share
+// about it.
 #pragma once
 
 #include <atomic>
@@ -26,9 +27,17 @@ struct ListenerSockets {
 
 // Fails if the endpoint is in use, by another process of the same user and program too, and by the
 // option's name if a socket option is refused. `passed` sockets, which listen already, are
-// used as they are; workers share them if there are fewer.
+// used as they are; workers share them if there are fewer. `beside_ours`: a part of the endpoint is
+// another listener's of this process, which has SO_REUSEPORT and is about to leave it.
 Result<ListenerSockets> open_listener(const ListenerOptions& options, unsigned workers,
-                                      std::vector<Fd> passed = {});
+                                      std::vector<Fd> passed = {}, bool beside_ours = false);
+
+// Whether the kernel takes the socket options, tried on a socket of its own.
+Result<void> check_socket_options(const ListenerOptions& options);
+// A listening socket that had those of `before` has the others from now on, and so has what it
+// accepts: where one is no longer set, what a new socket has.
+Result<void> change_socket_options(const Fd& fd, const ListenerOptions& before,
+                                   const ListenerOptions& options);
 
 // Descriptors that each client of such a listener takes before it is accepted: a relay's has a
 // backend.
@@ -41,44 +50,50 @@ struct Admission {
   bool counted = false;  // by the peer limits: to be given back by leave()
 };
 
-// Thread-safe; outlives the workers.
-class ServerListener {
- public:
-  // `tls` is null for a listener without.
-  ServerListener(ListenerOptions options, std::uint32_t limit, std::unique_ptr<TlsStore> tls);
-
-  const ListenerOptions& options() const { return options_; }
-  // Where it really listens, once it is open; before any worker has a socket of it.
-  const Endpoint& endpoint() const { return endpoint_; }
-  void open_at(const Endpoint& endpoint) {
-    endpoint_ = endpoint;
-    open_ = true;
-  }
-  bool is_open() const { return open_; }
-  std::uint32_t limit() const { return limit_; }
-  std::uint32_t descriptors() const { return descriptors_for(options_.handler); }
+// What is in force on a listener. Immutable: a reload makes new ones, and each worker takes them in
+// its own loop.
+struct ListenerSettings {
+  // `tls_store` is null for a listener without. `limit`: connections at once.
+  ListenerSettings(ListenerOptions listener, std::uint32_t limit,
+                   std::shared_ptr<TlsStore> tls_store, std::shared_ptr<PeerLimits> limits);
 
   // Every connection begins with a PROXY header, which names the client.
-  bool has_proxies() const { return proxies_.has_value(); }
-  TlsStore* tls() const { return tls_.get(); }
+  bool has_proxies() const { return proxies.has_value(); }
+
+  const ListenerOptions options;
+  const std::uint32_t limit;
+  const AccessList access;
+  const std::optional<AccessList> proxies;
+  const std::shared_ptr<TlsStore> tls;
+  const std::shared_ptr<PeerLimits> peer_limits;
+};
+
+// What all workers count of a listener together, whatever its settings: for as long as the server
+// remembers its name. Thread-safe.
+class ServerListener {
+ public:
+  explicit ServerListener(const AcceptRateOptions& rate) : accept_rate_(rate) {}
+
+  // For all workers at once.
+  void change(const AcceptRateOptions& rate) { accept_rate_.change(rate); }
 
   // Whether a peer that connected may go on: a proxy if it is a trusted one, anyone else as a
-  // client. `now` is the worker's clock.
-  Admission admit_peer(const IpAddress& peer, TimePoint now);
+  // client. `now` is the worker's clock, `settings` are those that it has.
+  Admission admit_peer(const ListenerSettings& settings, const IpAddress& peer, TimePoint now);
   // Whether a client may go on, itself or behind a proxy: lists and its own limits come first, so
-  // that a refused client spends nothing of the accept rate, which is for all.
-  Admission admit_client(const IpAddress& client, TimePoint now);
-  // A client that was admitted and counted is gone.
-  void leave(const IpAddress& client) { peer_limits_.leave(client); }
+  // that a refused client spends nothing of the accept rate, which is for all. One that is counted
+  // is to leave settings.peer_limits.
+  Admission admit_client(const ListenerSettings& settings, const IpAddress& client, TimePoint now);
 
-  ListenerGauges gauges(TimePoint now) const;
+  ListenerGauges gauges(const ListenerSettings& settings, TimePoint now) const;
 
   // A place for one more connection, to be given back when it closes. False at the limit.
-  bool reserve() { return take(reserved_, limit_); }
+  bool reserve(std::uint32_t limit) { return take(reserved_, limit); }
   void give_back() { reserved_.fetch_sub(1, std::memory_order_relaxed); }
+  std::uint32_t reserved() const { return reserved_.load(std::memory_order_relaxed); }
 
   // A place for one more TLS handshake. False at the limit.
-  bool begin_handshake() { return take(handshakes_, options_.tls.max_handshakes); }
+  bool begin_handshake(std::uint32_t limit) { return take(handshakes_, limit); }
   void end_handshake() { handshakes_.fetch_sub(1, std::memory_order_relaxed); }
 
  private:
@@ -90,19 +105,12 @@ class ServerListener {
     return false;
   }
 
-  bool is_within_accept_rate(TimePoint now);
+  bool is_within_accept_rate(const ListenerOptions& options, TimePoint now);
 
-  const ListenerOptions options_;
-  Endpoint endpoint_;
-  bool open_ = false;
-  const std::uint32_t limit_;
-  const AccessList access_;
-  const std::optional<AccessList> proxies_;
-  const std::unique_ptr<TlsStore> tls_;
-  PeerLimits peer_limits_;
   AcceptRate accept_rate_;
   std::atomic<std::uint32_t> reserved_{0};
   std::atomic<std::uint32_t> handshakes_{0};
+  std::atomic<std::uint64_t> unlimited_peers_{0};
 };
 
 }  // namespace tcpvitals

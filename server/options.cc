@@ -4,13 +4,12 @@
 
 #include <algorithm>
 #include <set>
+#include <thread>
 
 #include "server/socket_address.h"
 
 namespace tcpvitals {
 namespace {
-
-constexpr std::size_t kMaxListeners = 1000;
 
 Result<void> validate(const ListenerOptions& listener) {
   const auto error = [&](const char* what) {
@@ -56,6 +55,10 @@ std::optional<std::size_t> reached_by(const Endpoint& to,
 
 }  // namespace
 
+unsigned workers_of(unsigned workers) {
+  return workers != 0 ? workers : std::max(1U, std::thread::hardware_concurrency());
+}
+
 std::vector<std::size_t> find_relay_circle(const std::vector<ListenerOptions>& listeners,
                                            const std::function<bool(const IpAddress&)>& is_own) {
   std::vector<std::optional<std::size_t>> next;
@@ -75,9 +78,9 @@ std::vector<std::size_t> find_relay_circle(const std::vector<ListenerOptions>& l
 }
 
 Result<void> validate(const ServerOptions& options) {
-  if (options.listeners.size() > kMaxListeners) {
+  if (options.listeners.size() > kMostListeners) {
     return Error{
-        fmt::format("{} listeners: expected at most {}", options.listeners.size(), kMaxListeners)};
+        fmt::format("{} listeners: expected at most {}", options.listeners.size(), kMostListeners)};
   }
   if (options.sweep_interval <= Clock::duration::zero()) {
     return Error{"the sweep interval must be positive"};

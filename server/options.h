@@ -136,6 +136,11 @@ struct ConnectionSeriesOptions {
   Clock::duration lowest_age = std::chrono::seconds(60);
 };
 
+inline constexpr std::size_t kMostListeners = 1000;
+
+// How many workers that many are: 0 is one per core this process may use.
+unsigned workers_of(unsigned workers);
+
 struct ServerOptions {
   std::vector<ListenerOptions> listeners = {ListenerOptions{}};
   unsigned workers = 0;  // 0: one per core this process may use

@@ -1,9 +1,6 @@
 #include "server/relay.h"
 
-#include <optional>
 #include <string>
-
-#include "server/proxy_protocol.h"
 
 namespace tcpvitals {
 
@@ -11,6 +8,7 @@ namespace tcpvitals {
 struct Relay::Pair {
   std::optional<Stream> client;
   std::optional<Stream> backend;
+  std::optional<ProxyVersion> send_proxy;  // for this backend
 
   static Pair& of(Stream stream) { return *static_cast<Pair*>(stream.context()); }
   std::optional<Stream>& other(Stream stream) { return stream.is_outbound() ? client : backend; }
@@ -24,18 +22,18 @@ void Relay::on_open(Stream stream) {
     return;
   }
   stream.pause();
-  auto* const pair = new Pair{stream, std::nullopt};
+  auto* const pair = new Pair{stream, std::nullopt, send_proxy_};
   stream.set_context(pair);
-  auto backend = stream.connect(options_.backend);
+  auto backend = stream.connect(backend_);
   if (!backend) return stream.abort(CloseCause::kBackend);
   backend->set_context(pair);
   pair->backend = *backend;
 }
 
 // False: it waits, and the client with it.
-bool Relay::greet(Stream backend, const Pair& pair) const {
-  if (!options_.send_proxy) return true;
-  const ProxyVersion version = *options_.send_proxy;
+bool Relay::greet(Stream backend, const Pair& pair) {
+  if (!pair.send_proxy) return true;
+  const ProxyVersion version = *pair.send_proxy;
   Stream client = *pair.client;
   const std::string came = client.take_proxy_header();
   return backend.write(came.empty() ? write_proxy_header(version, client.peer(), client.local())

@@ -7,15 +7,24 @@
 // of a backend that breaks off above all.
 #pragma once
 
+#include <optional>
+
+#include "base/ip.h"
 #include "server/handler.h"
 #include "server/options.h"
+#include "server/proxy_protocol.h"
 
 namespace tcpvitals {
 
 class Relay final : public Handler {
  public:
-  // `options` outlive the relay.
-  explicit Relay(const ListenerOptions& options) : options_(options) {}
+  explicit Relay(const ListenerOptions& options) { on_options(options); }
+
+  // For new clients.
+  void on_options(const ListenerOptions& options) override {
+    backend_ = options.backend;
+    send_proxy_ = options.send_proxy;
+  }
 
   void on_open(Stream stream) override;
   void on_data(Stream stream, std::string_view bytes) override;
@@ -28,9 +37,10 @@ class Relay final : public Handler {
  private:
   struct Pair;
 
-  bool greet(Stream backend, const Pair& pair) const;
+  static bool greet(Stream backend, const Pair& pair);
 
-  const ListenerOptions& options_;
+  Endpoint backend_;
+  std::optional<ProxyVersion> send_proxy_;
 };
 
 }  // namespace tcpvitals

@@ -1,23 +1,20 @@
 #include "server/server.h"
 
-#include <sys/resource.h>
-
 #include <algorithm>
 #include <chrono>
-#include <limits>
+#include <optional>
 #include <string>
 #include <thread>
 #include <utility>
 
 #include "base/log.h"
-#include "server/handlers.h"
 #include "server/socket_address.h"
 
 namespace tcpvitals {
 namespace {
 
-constexpr rlim_t kMostConnections = 1 << 20;
 constexpr auto kDrainLook = std::chrono::milliseconds(5);
+constexpr auto kWorkersTake = std::chrono::seconds(2);
 
 // The time, in microseconds, so that no process gives an id of an earlier one anew: connections are
 // accepted far slower than that. Exact as a double, as JSON readers have it, for two centuries.
@@ -27,37 +24,17 @@ std::uint64_t first_connection_id() {
       std::chrono::duration_cast<std::chrono::microseconds>(now).count());
 }
 
-struct Descriptors {
-  std::uint32_t essential = 0;  // for connections of essential listeners
-  std::uint32_t others = 0;     // for those of all others
-};
-
-Descriptors share_descriptors(const ServerOptions& options) {
-  // An epoll and an eventfd; and for each listener its socket, and a relay's for the next backend.
-  rlim_t kept = options.reserved_descriptors + 2 * options.workers;
-  Descriptors share;
-  for (const ListenerOptions& listener : options.listeners) {
-    const std::uint32_t each = descriptors_for(listener.handler);
-    kept += each * options.workers;
-    if (!listener.essential) continue;
-    const std::uint32_t own = listener.backend_is_here ? 2 : each;
-    share.essential += listener.max_connections * own;
-    if (listener.backend_is_here) kept += listener.max_connections;
+void log_changes(const std::vector<ListenerEntry>& before,
+                 const std::vector<ListenerEntry>& after) {
+  for (std::size_t i = 0; i < after.size(); ++i) {
+    const ListenerEntry& now = after[i];
+    const bool was_open = i < before.size() && before[i].open && before[i].name == now.name;
+    const bool moved = was_open && before[i].endpoint != now.endpoint;
+    if (was_open && !now.wanted) log_info("listener removed", {{"name", now.name}});
+    if (now.open && (!was_open || moved)) {
+      log_info("listener", {{"name", now.name}, {"address", to_string(now.endpoint)}});
+    }
   }
-  kept += share.essential;
-  rlimit limit{};
-  ::getrlimit(RLIMIT_NOFILE, &limit);
-  const rlim_t most = std::min(limit.rlim_cur, kMostConnections);
-  share.others = static_cast<std::uint32_t>(most > 2 * kept ? most - kept : most / 2);
-  return share;
-}
-
-std::vector<Fd> take_by_name(std::vector<PassedSocket>& passed, const std::string& name) {
-  std::vector<Fd> sockets;
-  for (PassedSocket& socket : passed) {
-    if (socket.fd.valid() && socket.name == name) sockets.push_back(std::move(socket.fd));
-  }
-  return sockets;
 }
 
 }  // namespace
@@ -65,7 +42,7 @@ std::vector<Fd> take_by_name(std::vector<PassedSocket>& passed, const std::strin
 Result<std::unique_ptr<Server>> Server::start(ServerOptions options,
                                               std::vector<PassedSocket> passed) {
   if (auto valid = validate(options); !valid) return std::move(valid.error()).in("server");
-  if (options.workers == 0) options.workers = std::max(1U, std::thread::hardware_concurrency());
+  options.workers = workers_of(options.workers);
   std::unique_ptr<Server> server(new Server(std::move(options)));
   auto opened = server->open(std::move(passed));
   if (!opened) return std::move(opened.error()).in("server");
@@ -79,112 +56,169 @@ Server::Server(ServerOptions options)
 Server::~Server() { stop(); }
 
 Result<void> Server::open(std::vector<PassedSocket> passed) {
-  const Descriptors descriptors = share_descriptors(options_);
   shared_.next_connection_id = first_connection_id();
-  shared_.descriptors.fill(descriptors.others);
-  shared_.reserve.fill(descriptors.essential);
   shared_.audit = options_.audit;
-  for (const ListenerOptions& options : options_.listeners) {
-    auto tls = options.tls.enabled() ? std::make_unique<TlsStore>(options.tls) : nullptr;
-    const std::uint32_t limit = options.max_connections != 0
-                                    ? options.max_connections
-                                    : descriptors.others / descriptors_for(options.handler);
-    listeners_.push_back(std::make_unique<ServerListener>(options, limit, std::move(tls)));
-    passed_.push_back(take_by_name(passed, options.name));
-  }
-  told_.resize(listeners_.size());
   if (auto made = make_workers(); !made) return made;
-  for (std::size_t i = 0; i < listeners_.size(); ++i) {
-    if (auto listening = listen_if_usable(i); !listening) return listening;
-  }
-  return {};
+  auto plan = ListenerPlan::make({}, options_, std::move(passed), TimePoint::max());
+  if (!plan) return std::move(plan.error());
+  return put_in_force(std::move(*plan));
 }
 
 Result<void> Server::make_workers() {
   for (unsigned i = 0; i < options_.workers; ++i) {
-    std::vector<Worker::Port> ports;
-    for (std::size_t l = 0; l < listeners_.size(); ++l) {
-      const ListenerOptions& options = listeners_[l]->options();
-      const std::size_t given = passed_[l].size();
-      const bool shared = given != 0 && given < options_.workers;
-      Worker::Port& port =
-          ports.emplace_back(Worker::Port{*listeners_[l], {}, make_handler(options), shared});
-      if (options.handler != HandlerKind::kRelay) continue;
-      if (!port.spares.emplace_back(open_socket(options.backend)).valid()) {
-        return errno_error("socket", errno).in("listener " + options.name + ": backend");
-      }
-    }
-    auto worker = Worker::create({i, options_.sweep_interval, series_, shared_}, std::move(ports));
+    auto worker = Worker::create({i, options_.sweep_interval, series_, shared_});
     if (!worker) return std::move(worker.error());
     workers_.push_back(std::move(*worker));
   }
   return {};
 }
 
-Result<void> Server::listen(std::size_t listener) {
-  ServerListener& opening = *listeners_[listener];
-  auto opened = open_listener(opening.options(), options_.workers, std::move(passed_[listener]));
-  if (!opened) return std::move(opened.error());
-  // A listening socket has a TCP_INFO too: its length says what this kernel knows.
-  if (const auto info = tcp_info_of(opened->sockets[0].get())) tcp_info_length_ = info->length;
-  opening.open_at(opened->endpoint);
-  std::vector<std::vector<Fd>> of_workers(workers_.size());
-  for (std::size_t i = 0; i < opened->sockets.size(); ++i) {
-    sockets_.emplace_back(opening.options().name, opened->sockets[i].get());
-    of_workers[i % of_workers.size()].push_back(std::move(opened->sockets[i]));
+Result<std::function<void()>> Server::prepare(std::vector<ListenerOptions> listeners,
+                                              std::chrono::seconds drain_timeout) {
+  std::unique_lock changing(changing_);
+  if (ending_) return Error{"the server is ending"};
+  ServerOptions wanted = options_;
+  wanted.listeners = std::move(listeners);
+  if (auto valid = validate(wanted); !valid) return std::move(valid.error());
+  const TimePoint drain_ends =
+      drain_timeout.count() == 0 ? TimePoint::max() : Clock::now() + drain_timeout;
+  auto plan = ListenerPlan::make(entries(), wanted, {}, drain_ends);
+  if (!plan) return std::move(plan.error());
+
+  struct Change {
+    std::unique_lock<std::mutex> changing;
+    ListenerPlan plan;
+  };
+  const auto change = std::make_shared<Change>(Change{std::move(changing), std::move(*plan)});
+  return std::function<void()>([this, change] {
+    const std::vector<ListenerEntry> before = entries();
+    (void)put_in_force(std::move(change->plan));
+    log_changes(before, entries());
+    wait_for_workers();
+  });
+}
+
+// Fails only before the workers run.
+Result<void> Server::put_in_force(ListenerPlan plan) {
+  shared_.descriptors.resize(plan.descriptors.others);
+  shared_.reserve.resize(plan.descriptors.essential);
+  for (const ListenerEntry& entry : plan.entries) {
+    if (entry.wanted) entry.common->change(entry.settings->options.accept_rate);
+    // A listening socket has a TCP_INFO too: its length says what this kernel knows.
+    if (!entry.open || tcp_info_length_ != 0) continue;
+    if (const auto info = tcp_info_of(entry.sockets[0]->get())) tcp_info_length_ = info->length;
+  }
+  plan.set_socket_options();
+  {
+    const std::lock_guard lock(mutex_);
+    if (ending_) return {};
+    entries_ = std::move(plan.entries);
+    order_ = plan.order;
   }
   for (std::size_t i = 0; i < workers_.size(); ++i) {
-    auto listening = workers_[i]->listen(listener, std::move(of_workers[i]));
-    if (!listening) return listening;
+    if (auto taken = workers_[i]->change(std::move(plan.of_workers[i])); !taken) return taken;
   }
+  for (const std::size_t place : plan.order) look_at_certificate(place);
   return {};
+}
+
+// A worker answers when it has taken what came before; one that is late takes it later.
+void Server::wait_for_workers() {
+  std::vector<std::uint64_t> tickets;
+  for (const auto& worker : workers_) tickets.push_back(worker->request_report());
+  const TimePoint deadline = Clock::now() + kWorkersTake;
+  for (std::size_t i = 0; i < workers_.size(); ++i) {
+    const auto report = workers_[i]->wait_report(tickets[i], deadline);
+    if (!report) log_warn("listeners not changed yet", {{"error", report.error().message}});
+  }
 }
 
 // Fails only if a listener that could be open cannot.
-Result<void> Server::listen_if_usable(std::size_t listener) {
-  ServerListener& opening = *listeners_[listener];
-  const auto context = opening.tls() == nullptr ? nullptr : opening.tls()->current();
-  const bool usable = opening.tls() == nullptr || context != nullptr;
-  if (usable && !opening.is_open()) {
-    if (auto listening = listen(listener); !listening) return listening;
+Result<void> Server::open_if_usable(std::size_t place) {
+  ListenerEntry opening = entry(place);
+  const auto& tls = opening.settings->tls;
+  if (opening.open || (tls && !tls->current())) return {};
+  auto changes = ListenerPlan::open(place, opening, options_.workers);
+  if (!changes) return std::move(changes.error());
+  {
+    const std::lock_guard lock(mutex_);
+    if (ending_) return {};
+    entries_[place] = std::move(opening);
   }
-  if (!usable) {
-    tell(listener, "closed: " + opening.tls()->statistics().error);
-  } else if (context != nullptr) {
-    const auto doubt =
-        context->doubt(std::chrono::floor<std::chrono::seconds>(std::chrono::system_clock::now()));
-    tell(listener, doubt ? opening.options().tls.*doubt->file + ": " + doubt->reason : "");
+  for (std::size_t i = 0; i < workers_.size(); ++i) {
+    std::vector<PortChange> change;
+    change.push_back(std::move((*changes)[i]));
+    (void)workers_[i]->change(std::move(change));
   }
   return {};
 }
 
-void Server::tell(std::size_t listener, std::string trouble) {
-  if (told_[listener] == trouble) return;
-  told_[listener] = std::move(trouble);
-  const std::string& name = options_.listeners[listener].name;
-  if (told_[listener].empty()) return log_info("certificate is good again", {{"listener", name}});
-  log_error("certificate needs attention", {{"listener", name}, {"error", told_[listener]}});
+void Server::look_at_certificate(std::size_t place) {
+  const auto settings = entry(place).settings;
+  if (!settings->tls) return;
+  const auto context = settings->tls->current();
+  if (!context) return tell(place, "closed: " + settings->tls->statistics().error);
+  const auto doubt =
+      context->doubt(std::chrono::floor<std::chrono::seconds>(std::chrono::system_clock::now()));
+  tell(place, doubt ? settings->options.tls.*doubt->file + ": " + doubt->reason : "");
+}
+
+void Server::tell(std::size_t place, std::string trouble) {
+  std::string name;
+  {
+    const std::lock_guard lock(mutex_);
+    if (entries_[place].told == trouble) return;
+    entries_[place].told = trouble;
+    name = entries_[place].name;
+  }
+  if (trouble.empty()) return log_info("certificate is good again", {{"listener", name}});
+  log_error("certificate needs attention", {{"listener", name}, {"error", trouble}});
 }
 
 void Server::renew_tls() {
-  for (std::size_t i = 0; i < listeners_.size(); ++i) {
-    TlsStore* const tls = listeners_[i]->tls();
-    if (tls == nullptr) continue;
-    const std::string& name = listeners_[i]->options().name;
-    if (tls->changed()) {
-      const auto loaded = tls->reload();
-      if (loaded) log_info("certificates reloaded", {{"listener", name}});
-      if (!loaded) {
-        log_warn("certificates not reloaded",
-                 {{"listener", name}, {"error", loaded.error().message}});
-      }
+  const std::unique_lock changing(changing_, std::try_to_lock);
+  if (!changing) return;
+  const std::size_t places = entries().size();
+  for (std::size_t i = 0; i < places; ++i) renew_tls(i);
+}
+
+void Server::renew_tls(std::size_t place) {
+  const ListenerEntry listener = entry(place);
+  const auto& tls = listener.settings->tls;
+  if (!tls) return;
+  if (tls->changed()) {
+    const auto loaded = tls->reload();
+    if (loaded) log_info("certificates reloaded", {{"listener", listener.name}});
+    if (!loaded) {
+      log_warn("certificates not reloaded",
+               {{"listener", listener.name}, {"error", loaded.error().message}});
     }
-    if (auto listening = listen_if_usable(i); !listening) tell(i, listening.error().message);
   }
+  if (auto opened = open_if_usable(place); !opened) return tell(place, opened.error().message);
+  look_at_certificate(place);
+}
+
+ListenerEntry Server::entry(std::size_t place) const {
+  const std::lock_guard lock(mutex_);
+  return entries_[place];
+}
+
+std::vector<ListenerEntry> Server::entries() const {
+  const std::lock_guard lock(mutex_);
+  return entries_;
+}
+
+std::vector<std::pair<std::string, SharedFd>> Server::listening_sockets() const {
+  const std::lock_guard lock(mutex_);
+  std::vector<std::pair<std::string, SharedFd>> sockets;
+  for (const ListenerEntry& entry : entries_) {
+    for (const SharedFd& socket : entry.sockets) sockets.emplace_back(entry.name, socket);
+  }
+  return sockets;
 }
 
 bool Server::drain(TimePoint deadline) {
-  sockets_.clear();
+  end();
   for (const auto& worker : workers_) worker->drain();
   const auto empty = [&] {
     return std::all_of(workers_.begin(), workers_.end(),
@@ -197,43 +231,87 @@ bool Server::drain(TimePoint deadline) {
   return true;
 }
 
+// No change comes any more, and the listening sockets are the workers' alone.
+void Server::end() {
+  const std::lock_guard lock(mutex_);
+  ending_ = true;
+  for (ListenerEntry& entry : entries_) entry.sockets.clear();
+}
+
 void Server::stop() {
+  end();
   for (const auto& worker : workers_) worker->stop();
   for (const auto& worker : workers_) worker->join();
 }
 
-const Endpoint& Server::endpoint(std::size_t listener) const {
-  return listeners_[listener]->endpoint();
+Endpoint Server::endpoint(std::size_t listener) const {
+  const std::lock_guard lock(mutex_);
+  return entries_[order_[listener]].endpoint;
+}
+
+bool Server::is_open(std::size_t listener) const {
+  const std::lock_guard lock(mutex_);
+  return entries_[order_[listener]].open;
 }
 
 Result<ServerSnapshot> Server::snapshot(TimePoint deadline) {
   const std::vector<std::uint64_t> held = series_.ids();
   std::vector<std::uint64_t> tickets;
   for (const auto& worker : workers_) tickets.push_back(worker->request_report());
-
-  ServerSnapshot snapshot;
-  snapshot.tcp_info_length = tcp_info_length_;
-  for (const auto& listener : listeners_) {
-    snapshot.listeners.push_back(
-        {listener->options().name, listener->gauges(Clock::now()), {}, {}});
-  }
+  std::vector<std::shared_ptr<const WorkerReport>> reports;
   for (std::size_t i = 0; i < workers_.size(); ++i) {
-    const auto report = workers_[i]->wait_report(tickets[i], deadline);
-    if (!report) return report.error();
-    for (std::size_t l = 0; l < listeners_.size(); ++l) {
-      const ListenerStatistics& statistics = (*report)->listeners[l];
-      snapshot.listeners[l].statistics += statistics;
-      snapshot.listeners[l].live_by_worker.push_back(statistics.live());
-    }
-    snapshot.connections.insert(snapshot.connections.end(), (*report)->connections.begin(),
-                                (*report)->connections.end());
+    auto report = workers_[i]->wait_report(tickets[i], deadline);
+    if (!report) return std::move(report.error());
+    reports.push_back(std::move(*report));
   }
+  ServerSnapshot snapshot = joined(reports);
+  snapshot.tcp_info_length = tcp_info_length_;
   std::sort(snapshot.connections.begin(), snapshot.connections.end(), worse<ConnectionReport>);
   snapshot.series = series_.choose(held, snapshot.connections, Clock::now());
   if (snapshot.connections.size() > options_.connection_series.slots) {
     snapshot.connections.resize(options_.connection_series.slots);
   }
   return snapshot;
+}
+
+// Of a listener that was removed, for as long as it has connections.
+ServerSnapshot Server::joined(
+    const std::vector<std::shared_ptr<const WorkerReport>>& reports) const {
+  const std::lock_guard lock(mutex_);
+  ServerSnapshot snapshot;
+  std::vector<std::optional<std::size_t>> shown(entries_.size());
+  for (const std::size_t place : in_order()) {
+    const ListenerEntry& entry = entries_[place];
+    ListenerReport listener{
+        entry.name, entry.common->gauges(*entry.settings, Clock::now()), {}, {}};
+    for (const auto& report : reports) {
+      const bool known = place < report->listeners.size();
+      const auto& statistics = known ? report->listeners[place] : ListenerStatistics{};
+      listener.statistics += statistics;
+      listener.live_by_worker.push_back(statistics.live());
+    }
+    if (!entry.wanted && listener.statistics.live() == 0) continue;
+    shown[place] = snapshot.listeners.size();
+    snapshot.listeners.push_back(std::move(listener));
+  }
+  for (const auto& report : reports) {
+    for (ConnectionReport connection : report->connections) {
+      const std::size_t place = connection.listener;
+      if (place >= shown.size() || !shown[place]) continue;
+      connection.listener = *shown[place];
+      snapshot.connections.push_back(connection);
+    }
+  }
+  return snapshot;
+}
+
+// The entries' places: those in force as the options have them, then the others.
+std::vector<std::size_t> Server::in_order() const {
+  std::vector<std::size_t> places = order_;
+  for (std::size_t i = 0; i < entries_.size(); ++i) {
+    if (!entries_[i].wanted) places.push_back(i);
+  }
+  return places;
 }
 
 }  // namespace tcpvitals

@@ -37,12 +37,13 @@ enum class CloseCause : std::uint8_t {
   kTlsError,
   kTruncated,   // TLS: the peer ended without close_notify; a TCP end alone may be anybody's
   kProxyError,  // no PROXY header, or one that is not understood
-  kDenied,      // the client that a PROXY header named may not connect, or too many handshakes
+  kDenied,      // the client that a PROXY header named may not connect, or too many handshakes; or
+                // new lists, put in force by a reload, do not take the client any more
   kBackend,     // a relay's backend cannot be reached, or ended in disorder
   kHandler,     // the handler closed it, or wrote more than the peer takes
   kError,       // any other error of the socket
   kDrain,       // the server drained it
-  kShutdown,    // the server stopped
+  kShutdown,    // the server stopped, or the time to drain a listener that was removed is over
 };
 inline constexpr std::array<std::string_view, 19> kCloseCauses{
     "peer_fin",       "unacknowledged", "peer_rst",          "user_timeout",

@@ -405,9 +405,11 @@ std::optional<TlsFault> TlsContext::doubt(sys_seconds now) const {
   return TlsFault{&TlsOptions::client_ca_file, "no client can be accepted: " + wrong};
 }
 
-TlsStore::TlsStore(TlsOptions options) : options_(std::move(options)) {
+TlsStore::TlsStore(TlsOptions options, const TlsStoreStatistics& before)
+    : options_(std::move(options)) {
   (void)reload();
-  statistics_.reloads = statistics_.reload_failures = 0;
+  statistics_.reloads = before.reloads;
+  statistics_.reload_failures = before.reload_failures;
 }
 
 std::shared_ptr<const TlsContext> TlsStore::current() const {

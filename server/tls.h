@@ -89,8 +89,9 @@ struct TlsStoreStatistics {
 // The context that new sessions of one listener begin with. Any thread.
 class TlsStore {
  public:
-  // Reads the files; that they cannot be used is told by statistics().
-  explicit TlsStore(TlsOptions options);
+  // Reads the files; that they cannot be used is told by statistics(), whose counters go on from
+  // those of `before`: of the store that this one replaces.
+  explicit TlsStore(TlsOptions options, const TlsStoreStatistics& before = {});
 
   // Null until the files could be used once.
   std::shared_ptr<const TlsContext> current() const;

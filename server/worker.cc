@@ -9,7 +9,6 @@
 #include <array>
 #include <cerrno>
 #include <cstring>
-#include <iterator>
 #include <limits>
 #include <utility>
 
@@ -20,8 +19,6 @@ namespace {
 
 constexpr int kEventsPerTurn = 256;
 constexpr std::size_t kDuePerTurn = 256;
-constexpr Clock::duration kDrainLook = std::chrono::milliseconds(100);
-constexpr Clock::duration kDrainPatience = std::chrono::seconds(1);
 
 // A connection's tag never has generation 0: these stand for the listener of an index, and the
 // mailbox.
@@ -37,7 +34,7 @@ bool watch_fd(const Fd& epoll, int operation, int fd, std::uint32_t events, std:
   return ::epoll_ctl(epoll.get(), operation, fd, &event) == 0;
 }
 
-Result<std::unique_ptr<Worker>> Worker::create(WorkerOptions options, std::vector<Port> ports) {
+Result<std::unique_ptr<Worker>> Worker::create(WorkerOptions options) {
   Fd epoll(::epoll_create1(EPOLL_CLOEXEC));
   if (!epoll.valid()) return errno_error("epoll_create1", errno);
   Fd wake(::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC));
@@ -45,17 +42,14 @@ Result<std::unique_ptr<Worker>> Worker::create(WorkerOptions options, std::vecto
   if (!watch_fd(epoll, EPOLL_CTL_ADD, wake.get(), EPOLLIN, kMailboxTag)) {
     return errno_error("epoll_ctl", errno);
   }
-  return std::unique_ptr<Worker>(
-      new Worker(options, std::move(ports), std::move(epoll), std::move(wake)));
+  return std::unique_ptr<Worker>(new Worker(options, std::move(epoll), std::move(wake)));
 }
 
-Worker::Worker(WorkerOptions options, std::vector<Port> ports, Fd epoll, Fd wake)
+Worker::Worker(WorkerOptions options, Fd epoll, Fd wake)
     : options_(options),
-      ports_(std::move(ports)),
       epoll_(std::move(epoll)),
       wake_(std::move(wake)),
-      read_buffer_(std::make_unique<char[]>(kReadBuffer)),
-      statistics_(ports_.size()) {}
+      read_buffer_(std::make_unique<char[]>(kReadBuffer)) {}
 
 Worker::~Worker() {
   stop();
@@ -63,28 +57,19 @@ Worker::~Worker() {
 }
 
 void Worker::start() {
+  runs_ = true;
   thread_ = start_thread("server-" + std::to_string(options_.number), [this] { run(); });
 }
 
-Result<void> Worker::listen(std::size_t port, std::vector<Fd> sockets) {
-  for (const Fd& socket : sockets) {
-    if (!watch_fd(epoll_, EPOLL_CTL_ADD, socket.get(), kAcceptEvents, port)) {
-      return errno_error("epoll_ctl", errno);
-    }
-  }
-  if (!thread_.joinable()) {
-    adopt({port, std::move(sockets)});
+Result<void> Worker::change(std::vector<PortChange> changes) {
+  if (!runs_) {
+    if (!ports_.change(std::move(changes))) return errno_error("epoll_ctl", errno);
     return {};
   }
   const std::lock_guard lock(mutex_);
-  opened_.emplace_back(port, std::move(sockets));
+  changes_.push_back(std::move(changes));
   wake();
   return {};
-}
-
-void Worker::adopt(Opened opened) {
-  auto& [port, sockets] = opened;
-  std::move(sockets.begin(), sockets.end(), std::back_inserter(ports_[port].sockets));
 }
 
 void Worker::join() {
@@ -133,9 +118,11 @@ void Worker::run() {
     for (int i = 0; i < n; ++i) dispatch(events[static_cast<std::size_t>(i)]);
     more_due_ =
         wheel_.advance(tick_, kDuePerTurn, [&](std::uint32_t slot) { on_due(slab_.at(slot)); });
-    if (draining_ && now_ >= next_drain_look_) drain_quiet();
+    if (now_ >= ports_.next_look()) ports_.look();
     if (tick_ != before) {
-      for (const Port& port : ports_) port.handler->on_second();
+      for (const Port& port : ports_) {
+        if (port.handler) port.handler->on_second();
+      }
     }
     settle_touched();
     resume_ports();
@@ -158,7 +145,7 @@ int Worker::wait_ms() const {
   if (more_due_) return 0;
   TimePoint next = TimePoint::max();
   if (slab_.live() > 0) next = std::min(next_sweep_, started_ + std::chrono::seconds(tick_));
-  if (draining_) next = std::min(next, next_drain_look_);
+  next = std::min(next, ports_.next_look());
   for (const Port& port : ports_) {
     if (port.paused) next = std::min(next, port.resume_at);
   }
@@ -185,43 +172,22 @@ void Worker::read_mailbox() {
   std::uint64_t ticket;
   bool asked;
   bool drain;
-  std::vector<Opened> opened;
+  std::vector<std::vector<PortChange>> changes;
   {
     const std::lock_guard lock(mutex_);
-    opened.swap(opened_);
+    changes.swap(changes_);
     stopping_ = stop_requested_;
     drain = drain_requested_ && !draining_;
     ticket = requested_;
     asked = requested_ > answered_;
   }
-  for (Opened& of_port : opened) adopt(std::move(of_port));
-  if (drain) begin_drain();
+  for (auto& change : changes) {
+    if (!draining_) ports_.change(std::move(change));
+  }
+  settle_touched();
+  draining_ = draining_ || drain;
+  if (drain) ports_.drain();
   if (asked && !stopping_) publish(ticket);
-}
-
-void Worker::begin_drain() {
-  draining_ = true;
-  drain_began_ = now_;
-  // A connection may have woken this worker alone of all that share the socket.
-  for (std::size_t i = 0; i < ports_.size(); ++i) accept_from(i);
-  close_ports();
-  drain_quiet();
-}
-
-// Who connected a moment ago has a question on its way: a connection is asked to end when nothing
-// has moved on it from one look to the next, and after a second in any case. Those that are not
-// open yet will be, or late.
-void Worker::drain_quiet() {
-  next_drain_look_ = now_ + kDrainLook;
-  const bool patient = now_ - drain_began_ < kDrainPatience;
-  slab_.for_each([&](Connection& c) {
-    if (c.phase != Phase::kOpen || c.outbound || c.drained) return;
-    const auto bytes = static_cast<std::uint32_t>(c.read_bytes + c.written_bytes);
-    c.drained = !patient || (c.looked_at && bytes == c.bytes_at_look);
-    c.looked_at = true;
-    c.bytes_at_look = bytes;
-    if (c.drained) handler_of(c).on_drain(Stream(*this, c));
-  });
 }
 
 void Worker::sweep() {
@@ -259,9 +225,9 @@ WorkerReport Worker::report() {
   WorkerReport report;
   for (Connection* c : told) {
     sample(*c);
-    report.connections.push_back({c->id, c->listener, now_ - c->opened, c->vitals});
+    report.connections.push_back({c->id, ports_[c->port].listener, now_ - c->opened, c->vitals});
   }
-  report.listeners = statistics_;
+  report.listeners = ports_.statistics();
   return report;
 }
 

@@ -2,7 +2,7 @@
 //
 // The loop's thread alone touches connections and statistics, without locks. Other threads reach it
 // through a mailbox (a mutex, a few words and an eventfd) that it reads between turns: they leave a
-// ticket for a report, or ask it to drain or to stop.
+// ticket for a report, change its ports, or ask it to drain or to stop.
 //
 // One turn: wait; serve at most 256 events, with at most one read each and at most 64 accepts a
 // listener; close those whose deadline came, at most 256; then, if due, sample the TCP_INFO of one
@@ -13,7 +13,7 @@
 // no connection is released while a handler or the loop still holds it.
 //
 // worker.cc has the loop, worker_accept.cc the listening side, worker_stream.cc the life of a
-// connection, worker_end.cc its deadlines and its end.
+// connection, worker_end.cc its deadlines and its end, ports.cc what a reload changes.
 #pragma once
 
 #include <sys/epoll.h>
@@ -41,18 +41,22 @@
 #include "server/handler.h"
 #include "server/listener.h"
 #include "server/options.h"
+#include "server/ports.h"
 #include "server/statistics.h"
 #include "server/timer_wheel.h"
 
 namespace tcpvitals {
 
-// Descriptors that connections may still take. Thread-safe.
+// Descriptors that connections may still take. Thread-safe, but for resize(): one thread at a time.
 class DescriptorPool {
  public:
-  void fill(std::uint32_t descriptors) { left_ = descriptors; }
+  // Holds so many in all from now on; those that are taken count.
+  void resize(std::uint32_t descriptors) {
+    left_ += std::int64_t{descriptors} - std::exchange(all_, descriptors);
+  }
   // False: there are fewer, and none is taken.
   bool take(std::uint32_t descriptors) {
-    std::uint32_t left = left_.load(std::memory_order_relaxed);
+    std::int64_t left = left_.load(std::memory_order_relaxed);
     while (left >= descriptors) {
       if (left_.compare_exchange_weak(left, left - descriptors, std::memory_order_relaxed)) {
         return true;
@@ -63,7 +67,8 @@ class DescriptorPool {
   void give(std::uint32_t descriptors) { left_.fetch_add(descriptors, std::memory_order_relaxed); }
 
  private:
-  std::atomic<std::uint32_t> left_{0};
+  std::int64_t all_ = 0;
+  std::atomic<std::int64_t> left_{0};  // below 0: more are taken than there should be
 };
 
 // What all workers of a server share. Thread-safe.
@@ -95,28 +100,16 @@ class Worker {
  public:
   static constexpr std::size_t kReadBuffer = 64 << 10;
 
-  struct Port {
-    ServerListener& listener;  // outlives the worker
-    std::vector<Fd> sockets;   // one, but for those that another process left us; none: closed
-    std::unique_ptr<Handler> handler;
-    bool shared = false;  // other workers accept from the same sockets
-    // Of a relay: sockets for the backends of clients that have none yet, and one for the next
-    // client, so that nobody is accepted for whom there is no second descriptor.
-    std::vector<Fd> spares;
-    std::size_t owed = 0;   // clients that have none yet
-    TimePoint resume_at{};  // when accepting goes on, if `paused`
-    bool paused = false;
-  };
-
-  static Result<std::unique_ptr<Worker>> create(WorkerOptions options, std::vector<Port> ports);
+  static Result<std::unique_ptr<Worker>> create(WorkerOptions options);
   ~Worker();  // stop() and join()
 
   // Starts the thread; once.
   void start();
 
-  // Before start(), or any thread: the port of that index accepts from these sockets too. Fails for
-  // want of memory, or of watches that this user may have.
-  Result<void> listen(std::size_t port, std::vector<Fd> sockets);
+  // Puts the changes in force together, and with no other between them. Any thread: in the worker's
+  // next turn, before it answers any later request for a report. Before start(): at once, and it
+  // fails for want of memory, or of watches that this user may have.
+  Result<void> change(std::vector<PortChange> changes);
 
   // Asks the thread to accept no more, and to end every connection, as soon as nothing moves on it
   // or after a second, as its handler sees fit.
@@ -135,26 +128,22 @@ class Worker {
   Result<std::shared_ptr<const WorkerReport>> wait_report(std::uint64_t ticket, TimePoint deadline);
 
  private:
+  friend class Ports;
   friend class Stream;
-
-  using Opened = std::pair<std::size_t, std::vector<Fd>>;  // a port, and sockets for it
 
   struct LinksOf {
     ConnectionSlab& slab;
     WheelLinks& operator()(std::uint32_t slot) { return slab.at(slot).timer; }
   };
 
-  Worker(WorkerOptions options, std::vector<Port> ports, Fd epoll, Fd wake);
+  Worker(WorkerOptions options, Fd epoll, Fd wake);
 
   // worker.cc
   void run();
   int wait_ms() const;
   void dispatch(const epoll_event& event);
-  void adopt(Opened opened);
   void read_mailbox();
   void wake();
-  void begin_drain();
-  void drain_quiet();
   void sweep();
   WorkerReport report();
   void publish(std::uint64_t ticket);
@@ -168,7 +157,7 @@ class Worker {
   void unwatch_port(std::size_t index);
   void count_rejected(std::size_t index, const Endpoint& client, RejectReason reason,
                       std::optional<Endpoint> via = {});
-  void pause(Port& port, PauseReason reason);
+  void pause(std::size_t index, PauseReason reason);
   void resume_ports();
   void close_ports();
   void open(std::size_t index, Fd fd, const Endpoint& peer, bool counted);
@@ -230,26 +219,22 @@ class Worker {
   void audit_close(Connection& c, CloseCause cause);
   Endpoint server_end(const Connection& c) const;
 
-  const ListenerOptions& options_of(const Connection& c) const {
-    return ports_[c.listener].listener.options();
-  }
-  Handler& handler_of(const Connection& c) { return *ports_[c.listener].handler; }
+  const ListenerOptions& options_of(const Connection& c) const { return ports_[c.port].options(); }
+  Handler& handler_of(const Connection& c) { return *ports_[c.port].handler; }
+  ListenerStatistics& statistics_of(const Connection& c) { return *ports_[c.port].statistics; }
 
   const WorkerOptions options_;
-  std::vector<Port> ports_;
+  Ports ports_{*this};
   const Fd epoll_;
   const Fd wake_;
   const std::unique_ptr<char[]> read_buffer_;
   ConnectionSlab slab_;
   TimerWheel<LinksOf> wheel_{LinksOf{slab_}};
-  std::vector<std::uint32_t> touched_;          // slots to settle
-  std::vector<ListenerStatistics> statistics_;  // by listener index
+  std::vector<std::uint32_t> touched_;  // slots to settle
   const TimePoint started_ = Clock::now();
   TimePoint now_{};         // of this turn
   std::uint32_t tick_ = 1;  // seconds since the start, of this turn; never 0
   TimePoint next_sweep_{};
-  TimePoint drain_began_{};
-  TimePoint next_drain_look_{};
   std::size_t sweep_chunk_ = 0;
   bool more_due_ = false;  // deadlines that passed are left for the next turn
   bool draining_ = false;
@@ -258,13 +243,14 @@ class Worker {
 
   std::mutex mutex_;
   std::condition_variable published_;
-  std::vector<Opened> opened_;  // these six under mutex_
+  std::vector<std::vector<PortChange>> changes_;  // these six under mutex_
   std::uint64_t requested_ = 0;
   std::uint64_t answered_ = 0;
   bool drain_requested_ = false;
   bool stop_requested_ = false;
   std::shared_ptr<const WorkerReport> report_;
 
+  bool runs_ = false;  // from start() on
   std::thread thread_;
 };
 

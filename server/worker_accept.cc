@@ -39,29 +39,29 @@ bool is_of_one_connection(int error) {
 void Worker::accept_from(std::size_t index) {
   Port& port = ports_[index];
   if (port.paused) return;
-  for (const Fd& socket : port.sockets) {
-    for (int i = 0; i < kAcceptsPerTurn && accept_one(index, socket); ++i) {
+  for (const SharedFd& socket : port.sockets) {
+    for (int i = 0; i < kAcceptsPerTurn && accept_one(index, *socket); ++i) {
     }
     if (port.paused) return;
   }
   // The kernel wakes the first that waits: behind the others now, so that all have their turn.
   if (!port.shared) return;
   unwatch_port(index);
-  if (!watch_port(index)) pause(port, PauseReason::kError);
+  if (!watch_port(index)) pause(index, PauseReason::kError);
 }
 
 // False: there is none, or the port pauses.
 bool Worker::accept_one(std::size_t index, const Fd& socket) {
   Port& port = ports_[index];
-  if (!port.listener.reserve()) {
-    pause(port, PauseReason::kLimit);
+  if (!port.common->reserve(port.settings->limit)) {
+    pause(index, PauseReason::kLimit);
     return false;
   }
-  DescriptorPool& descriptors = options_.shared.pool(port.listener.options());
-  const std::uint32_t needed = port.listener.descriptors();
+  DescriptorPool& descriptors = options_.shared.pool(port.options());
+  const std::uint32_t needed = descriptors_for(port.options().handler);
   if (!descriptors.take(needed)) {
-    port.listener.give_back();
-    pause(port, PauseReason::kDescriptors);
+    port.common->give_back();
+    pause(index, PauseReason::kDescriptors);
     return false;
   }
   SocketAddress address;
@@ -72,7 +72,7 @@ bool Worker::accept_one(std::size_t index, const Fd& socket) {
   const int error = errno;
   if (fd.valid()) {
     const Endpoint peer = address.endpoint();
-    const Admission admission = port.listener.admit_peer(peer.address, now_);
+    const Admission admission = port.common->admit_peer(*port.settings, peer.address, now_);
     if (!admission.refused) {
       open(index, std::move(fd), peer, admission.counted);
       return true;
@@ -80,17 +80,17 @@ bool Worker::accept_one(std::size_t index, const Fd& socket) {
     count_rejected(index, peer, *admission.refused);
     reset_on_close(fd);  // it costs neither a TIME_WAIT nor a wait for the peer
   }
-  port.listener.give_back();
+  port.common->give_back();
   descriptors.give(needed);
   if (fd.valid() || is_of_one_connection(error)) return true;
-  if (error != EAGAIN) pause(port, pause_reason_of(error));
+  if (error != EAGAIN) pause(index, pause_reason_of(error));
   return false;
 }
 
 void Worker::count_rejected(std::size_t index, const Endpoint& client, RejectReason reason,
                             std::optional<Endpoint> via) {
-  ++statistics_[index].rejected[static_cast<std::size_t>(reason)];
-  const ListenerOptions& listener = ports_[index].listener.options();
+  ++ports_[index].statistics->rejected[static_cast<std::size_t>(reason)];
+  const ListenerOptions& listener = ports_[index].options();
   if (options_.shared.audit == nullptr || !listener.audit) return;
   options_.shared.audit->write(AuditDeny{.listener = listener.name,
                                          .peer = client,
@@ -99,9 +99,9 @@ void Worker::count_rejected(std::size_t index, const Endpoint& client, RejectRea
 }
 
 // Level-triggered, a listener that cannot accept would be reported again at once and burn the core.
-void Worker::pause(Port& port, PauseReason reason) {
-  const auto index = static_cast<std::size_t>(&port - ports_.data());
-  ++statistics_[index].pauses[static_cast<std::size_t>(reason)];
+void Worker::pause(std::size_t index, PauseReason reason) {
+  Port& port = ports_[index];
+  ++port.statistics->pauses[static_cast<std::size_t>(reason)];
   unwatch_port(index);
   port.paused = true;
   port.resume_at = now_ + kAcceptPause;
@@ -110,15 +110,15 @@ void Worker::pause(Port& port, PauseReason reason) {
 // An exclusive watch cannot be changed, only be taken away and added.
 bool Worker::watch_port(std::size_t index) {
   bool watched = true;
-  for (const Fd& socket : ports_[index].sockets) {
-    watched = watched && watch_fd(epoll_, EPOLL_CTL_ADD, socket.get(), kAcceptEvents, index);
+  for (const SharedFd& socket : ports_[index].sockets) {
+    watched = watched && watch_fd(epoll_, EPOLL_CTL_ADD, socket->get(), kAcceptEvents, index);
   }
   return watched;
 }
 
 void Worker::unwatch_port(std::size_t index) {
-  for (const Fd& socket : ports_[index].sockets) {
-    watch_fd(epoll_, EPOLL_CTL_DEL, socket.get(), 0, index);
+  for (const SharedFd& socket : ports_[index].sockets) {
+    watch_fd(epoll_, EPOLL_CTL_DEL, socket->get(), 0, index);
   }
 }
 
@@ -143,16 +143,16 @@ void Worker::close_ports() {
 }
 
 void Worker::open(std::size_t index, Fd fd, const Endpoint& peer, bool counted) {
-  ++statistics_[index].accepted;
-  const ServerListener& listener = ports_[index].listener;
-  const Phase first = listener.has_proxies()      ? Phase::kProxyHeader
-                      : listener.tls() != nullptr ? Phase::kHandshake
-                                                  : Phase::kOpen;
+  Port& port = ports_[index];
+  ++port.statistics->accepted;
+  const Phase first = port.settings->has_proxies() ? Phase::kProxyHeader
+                      : port.settings->tls         ? Phase::kHandshake
+                                                   : Phase::kOpen;
   Connection& c = add(index, std::move(fd), peer, first);
   c.id = options_.shared.next_connection_id.fetch_add(1, std::memory_order_relaxed);
   c.counted = counted;
-  c.has_spare = listener.descriptors() > 1;
-  if (c.has_spare) ++ports_[index].owed;
+  c.has_spare = descriptors_for(port.options().handler) > 1;
+  if (c.has_spare) ++port.owed;
   if (first == Phase::kProxyHeader) {
     begin(c, first);
   } else {
@@ -163,7 +163,8 @@ void Worker::open(std::size_t index, Fd fd, const Endpoint& peer, bool counted) 
 Connection& Worker::add(std::size_t index, Fd fd, const Endpoint& peer, Phase first) {
   if (slab_.live() == 0) next_sweep_ = now_ + options_.sweep_interval;
   Connection& c = slab_.acquire(std::move(fd));
-  c.listener = static_cast<std::uint16_t>(index);
+  c.port = static_cast<std::uint16_t>(index);
+  ++ports_[index].connections;
   c.peer = peer;
   c.opened = now_;
   c.phase = first;
@@ -175,7 +176,7 @@ Connection& Worker::add(std::size_t index, Fd fd, const Endpoint& peer, Phase fi
 // Whether a socket is there for the backend of the next client. If not, errno says why.
 bool Worker::has_spare(Port& port) const {
   if (port.spares.size() > port.owed) return true;
-  Fd fd = open_socket(port.listener.options().backend);
+  Fd fd = open_socket(port.options().backend);
   if (!fd.valid()) return false;
   port.spares.push_back(std::move(fd));
   return true;
@@ -185,32 +186,32 @@ bool Worker::has_spare(Port& port) const {
 Result<Fd> Worker::take_socket(Connection& from, const Endpoint& to) {
   if (from.has_spare) {
     from.has_spare = false;
-    Port& port = ports_[from.listener];
+    Port& port = ports_[from.port];
     --port.owed;
     Fd fd = std::move(port.spares.back());
     port.spares.pop_back();
-    return fd;
+    if (fd.valid()) return fd;
+  } else if (!options_.shared.pool(options_of(from)).take(1)) {
+    return errno_error("socket", EMFILE);
   }
-  DescriptorPool& descriptors = options_.shared.pool(options_of(from));
-  if (!descriptors.take(1)) return errno_error("socket", EMFILE);
   Fd fd = open_socket(to);
   if (fd.valid()) return fd;
   const int error = errno;
-  descriptors.give(1);
+  options_.shared.pool(options_of(from)).give(1);
   return errno_error("socket", error);
 }
 
 // It goes without a backend.
 void Worker::drop_spare(Connection& c) {
-  Port& port = ports_[c.listener];
+  Port& port = ports_[c.port];
   --port.owed;
   port.spares.pop_back();
-  options_.shared.pool(port.listener.options()).give(1);
+  options_.shared.pool(port.options()).give(1);
 }
 
 Result<Connection*> Worker::connect(Connection& from, const Endpoint& to,
                                     const std::function<void(const Endpoint&)>& bound) {
-  std::uint64_t& failures = statistics_[from.listener].backend_failures;
+  std::uint64_t& failures = statistics_of(from).backend_failures;
   auto fd = take_socket(from, to);
   if (!fd) {
     ++failures;
@@ -223,7 +224,7 @@ Result<Connection*> Worker::connect(Connection& from, const Endpoint& to,
     options_.shared.pool(options_of(from)).give(1);
     return std::move(sent.error());
   }
-  Connection& c = add(from.listener, std::move(*fd), to, Phase::kConnecting);
+  Connection& c = add(from.port, std::move(*fd), to, Phase::kConnecting);
   c.outbound = true;
   begin(c, Phase::kConnecting);
   return &c;

@@ -133,20 +133,21 @@ void Worker::on_due(Connection& c) {
   if (now.tick == 0 || now.tick > tick_) return schedule(c);
   if (c.phase == Phase::kConnecting) {
     c.error = ETIMEDOUT;
-    ++statistics_[c.listener].backend_failures;
+    ++statistics_of(c).backend_failures;
   }
   doom(c, now.cause);
 }
 
 // The only way from TCP_INFO into the totals. The connection's state, as the kernel numbers it.
 std::uint8_t Worker::sample(Connection& c) {
-  return c.vitals.sample(c.fd.get(), statistics_[c.listener].tcp);
+  return c.vitals.sample(c.fd.get(), statistics_of(c).tcp);
 }
 
 void Worker::release(Connection& c, CloseCause cause) {
   if (c.drained && cause == CloseCause::kPeerFin) cause = CloseCause::kDrain;
-  Port& port = ports_[c.listener];
-  ListenerStatistics& statistics = statistics_[c.listener];
+  const std::size_t index = c.port;
+  Port& port = ports_[index];
+  ListenerStatistics& statistics = *port.statistics;
   if (c.shakes_hands) {
     end_handshake(
         c, cause == CloseCause::kHandshakeTimeout ? TlsOutcome::kTimeout : TlsOutcome::kClosed);
@@ -159,17 +160,18 @@ void Worker::release(Connection& c, CloseCause cause) {
     c.vitals.finish(c.fd.get(), statistics.tcp);
     audit_open(c);
     audit_close(c, cause);
-    if (c.counted) port.listener.leave(c.client().address);
+    if (c.counted) port.settings->peer_limits->leave(c.client().address);
   }
   if (c.handled || c.outbound) handler_of(c).on_close(Stream(*this, c), cause);
   // What waits will not be sent: without a reset what was would look whole.
   if (c.reset || c.output) reset_on_close(c.fd);
   wheel_.clear(c.slot);
-  if (!c.outbound) port.listener.give_back();
+  if (!c.outbound) port.common->give_back();
   if (c.has_spare) drop_spare(c);
   slab_.release(c);
-  options_.shared.pool(port.listener.options()).give(1);
+  options_.shared.pool(port.options()).give(1);
   port.resume_at = now_;  // there is a place and a descriptor again
+  ports_.leave(index);
 }
 
 AuditLog* Worker::audit_of(const Connection& c) const {
@@ -235,7 +237,7 @@ void Worker::audit_close(Connection& c, CloseCause cause) {
 // A listener on one address need not ask the kernel.
 Endpoint Worker::server_end(const Connection& c) const {
   if (c.proxied) return c.proxied->server;
-  const Endpoint& listening = ports_[c.listener].listener.endpoint();
+  const Endpoint& listening = ports_[c.port].endpoint;
   return listening.address.is_any() ? local_endpoint(c.fd) : listening;
 }
 

@@ -34,7 +34,7 @@ void Worker::begin(Connection& c, Phase phase) {
 
 // What a connection begins with when it is known whose it is.
 void Worker::begin_stream(Connection& c) {
-  if (ports_[c.listener].listener.tls() != nullptr) return begin_handshake(c);
+  if (ports_[c.port].settings->tls) return begin_handshake(c);
   become_open(c);
 }
 
@@ -101,10 +101,11 @@ void Worker::take_proxied(Connection& c, const ProxyHeader& header) {
                            : ProxiedEnds{c.peer, local_endpoint(c.fd), probe});
   if (options_of(c).send_proxy) c.proxied->header.assign(read_buffer_.get(), header.size);
   if (!probe) {
+    const Port& port = ports_[c.port];
     const Admission admission =
-        ports_[c.listener].listener.admit_client(c.proxied->client.address, now_);
+        port.common->admit_client(*port.settings, c.proxied->client.address, now_);
     if (admission.refused) {
-      count_rejected(c.listener, c.proxied->client, *admission.refused, c.peer);
+      count_rejected(c.port, c.proxied->client, *admission.refused, c.peer);
       return doom(c, CloseCause::kDenied);
     }
     c.counted = admission.counted;
@@ -113,14 +114,16 @@ void Worker::take_proxied(Connection& c, const ProxyHeader& header) {
 }
 
 void Worker::begin_handshake(Connection& c) {
-  ServerListener& listener = ports_[c.listener].listener;
-  if (!listener.begin_handshake()) {
-    count_rejected(c.listener, c.client(), RejectReason::kHandshakes);
+  const Port& port = ports_[c.port];
+  const auto context = port.settings->tls->current();
+  if (!context) return doom(c, CloseCause::kTlsError);  // its files became others a moment ago
+  if (!port.common->begin_handshake(port.options().tls.max_handshakes)) {
+    count_rejected(c.port, c.client(), RejectReason::kHandshakes);
     return doom(c, CloseCause::kDenied);
   }
   c.shakes_hands = true;
   begin(c, Phase::kHandshake);
-  auto session = TlsSession::accept(*listener.tls()->current(), c.fd.get());
+  auto session = TlsSession::accept(*context, c.fd.get());
   if (!session) return doom(c, CloseCause::kError);
   c.tls = std::move(*session);
 }
@@ -142,18 +145,18 @@ void Worker::shake_hands(Connection& c) {
 }
 
 void Worker::end_handshake(Connection& c, TlsOutcome outcome) {
-  ListenerStatistics& statistics = statistics_[c.listener];
+  ListenerStatistics& statistics = statistics_of(c);
   ++statistics.handshakes[static_cast<std::size_t>(outcome)];
   if (outcome == TlsOutcome::kOk) {
     statistics.handshake_time.observe(static_cast<std::uint64_t>(
         std::chrono::duration_cast<std::chrono::microseconds>(now_ - c.tls->began()).count()));
   }
   c.shakes_hands = false;
-  ports_[c.listener].listener.end_handshake();
+  ports_[c.port].common->end_handshake();
 }
 
 void Worker::finish_connect(Connection& c) {
-  ListenerStatistics& statistics = statistics_[c.listener];
+  ListenerStatistics& statistics = statistics_of(c);
   c.error = static_cast<std::int16_t>(take_error(c.fd));
   if (c.error != 0) {
     ++statistics.backend_failures;
@@ -289,13 +292,13 @@ bool Worker::write_to(Connection& c, std::span<const char> bytes) {
     expect_progress(c);
   }
   c.output->append(rest);
-  statistics_[c.listener].output_buffer_bytes += rest.size();
+  statistics_of(c).output_buffer_bytes += rest.size();
   touch(c);
   return false;
 }
 
 void Worker::drop_output(Connection& c) {
-  statistics_[c.listener].output_buffer_bytes -= c.pending();
+  statistics_of(c).output_buffer_bytes -= c.pending();
   c.output.reset();
 }
 
@@ -312,7 +315,7 @@ void Worker::go_on_writing(Connection& c) {
 void Worker::flush(Connection& c) {
   const Sent sent = transmit(c, c.output->waiting());
   c.output->drop(sent.bytes);
-  statistics_[c.listener].output_buffer_bytes -= sent.bytes;
+  statistics_of(c).output_buffer_bytes -= sent.bytes;
   if (sent.bytes > 0) expect_progress(c);
   if (sent.error == 0 && c.output->size() > 0) return;
   if (sent.error != 0) lose(c, sent.error);

@@ -23,8 +23,6 @@ namespace tcpvitals {
 struct Config {
   ConnectionsConfig connections;
   ServerConfig server;
-
-  bool operator==(const Config&) const = default;
 };
 
 // A bound, as the file and the command line know it.

@@ -10,6 +10,7 @@
 #include <optional>
 #include <system_error>
 
+#include "base/log.h"
 #include "server/audit/audit_file.h"
 #include "server/tls.h"
 
@@ -57,6 +58,12 @@ std::vector<HostProblem> check_host(const ServerConfig& config, const std::strin
     problems.push_back({file + ":" + config.audit_place + trouble, true});
   }
   return problems;
+}
+
+void log_problems(const std::vector<HostProblem>& problems) {
+  for (const HostProblem& problem : problems) {
+    log_error("configuration does not work on this host", {{"error", problem.message}});
+  }
 }
 
 }  // namespace tcpvitals

@@ -17,4 +17,6 @@ struct HostProblem {
 // Looks at the files that the configuration names, and changes none. `file` is its own name.
 std::vector<HostProblem> check_host(const ServerConfig& config, const std::string& file);
 
+void log_problems(const std::vector<HostProblem>& problems);
+
 }  // namespace tcpvitals

@@ -37,7 +37,7 @@ Result<void> Reloader::read_and_apply() {
   std::vector<Commit> commits;
   for (const Prepare& prepare : parts_) {
     auto commit = prepare(*config);
-    if (!commit) return std::move(commit.error()).in(file_);
+    if (!commit) return std::move(commit.error());
     commits.push_back(std::move(*commit));
   }
   for (const Commit& commit : commits) {

@@ -20,9 +20,9 @@ namespace tcpvitals {
 class Reloader {
  public:
   // A part of what a reload does, in two steps: Prepare changes nothing and may fail, the Commit
-  // that it returns cannot; it may be empty. Of the last part Prepare may do it all: nothing can
-  // fail after it.
-  // Called by one thread at a time.
+  // that it returns cannot; it may be empty. The error stands as it is in the log and in the
+  // answer. Of the last part Prepare may do it all: nothing can fail after it. Called by one thread
+  // at a time.
   using Commit = std::function<void()>;
   using Prepare = std::function<Result<Commit>(const Config&)>;
 

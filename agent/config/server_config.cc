@@ -434,23 +434,13 @@ constexpr ConfigKey<ServerConfig> kServerKeys[] = {
     {"listeners", read_listeners},
     {"web", read_web},
     {"workers",
-     [](const ConfigField& f, ServerConfig& s) { return read_number(f, 1U, 256U, s.workers); }},
+     [](const ConfigField& f, ServerConfig& s) {
+       s.workers_place = f.error("").message;
+       return read_number(f, 1U, 256U, s.workers);
+     }},
     {"audit", read_audit},
     {"drain", [](const ConfigField& f, ServerConfig& s) { return read_drain(f, s.drain); }},
 };
-
-// A file that was accepted is no deeper than its keys, so neither is this.
-void write_source(const YamlNode& node, std::string& out) {
-  if (node.kind == YamlNode::Kind::kScalar)
-    out += fmt::format("{}:{}", node.text.size(), node.text);
-  if (node.items.empty()) return;
-  out += node.kind == YamlNode::Kind::kMap ? '{' : '[';
-  for (const YamlNode* item : node.items) {
-    write_source(*item, out);
-    out += ' ';
-  }
-  out += '}';
-}
 
 }  // namespace
 
@@ -467,9 +457,7 @@ ServerConfig::ServerConfig() {
 bool is_web_name(std::string_view name) { return name == "web" || name.starts_with("web-"); }
 
 Result<void> read_server(const ConfigField& field, ServerConfig& out) {
-  if (auto read = read_keys(field, kServerKeys, out); !read) return read;
-  write_source(field.node, out.source);
-  return {};
+  return read_keys(field, kServerKeys, out);
 }
 
 Result<void> check_relays(const ServerConfig& config,

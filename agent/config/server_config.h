@@ -37,16 +37,13 @@ struct ServerConfig {
   std::vector<ListenerOptions> listeners;
   ListenerOptions web;   // what each --web.listen-address is, but for its name, place and backend
   unsigned workers = 0;  // 0: one per core this process may use
-  AuditOptions audit;    // without a path: no audit log
+  std::string workers_place;  // where the file says so: `2:12: server.workers: "3": `, or empty
+  AuditOptions audit;         // without a path: no audit log
   std::string
       audit_place;  // where the file names it, for errors: `3:17: server.audit.file: "/x": `
   DrainOptions drain;
   std::vector<TlsSource> tls;
   std::vector<std::string> backend_places;  // of each listener, likewise
-  std::string source;  // this part of the file, without its comments and layout
-
-  // Whether they came from the same text.
-  bool operator==(const ServerConfig& other) const { return source == other.source; }
 };
 
 // Pure: no file is opened, no address bound.

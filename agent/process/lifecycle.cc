@@ -4,6 +4,8 @@
 #include <chrono>
 #include <cstring>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "agent/process/restart.h"
 #include "agent/process/shared_ports.h"
@@ -41,7 +43,7 @@ void Lifecycle::run() {
       log_info("stopping", {{"signal", ::strsignal(signal)}});
       log_failure("the service manager was not told", parts_.manager.stopping());
       parts_.http.set_ready(false);
-      return stop(drain_.wait);
+      return stop(parts_.drain().wait);
     }
   }
 }
@@ -83,8 +85,10 @@ bool Lifecycle::restart() {
     tick();
     return !signals_.ending();
   };
-  const auto pid = start_successor(parts_.server.listening_sockets(),
-                                   Clock::now() + kSuccessorStarts, still_wanted);
+  const auto sockets = parts_.server.listening_sockets();  // which stay open until it has them
+  std::vector<std::pair<std::string, int>> descriptors;
+  for (const auto& [name, socket] : sockets) descriptors.emplace_back(name, socket->get());
+  const auto pid = start_successor(descriptors, Clock::now() + kSuccessorStarts, still_wanted);
   if (!pid) {
     log_error("not restarted", {{"error", pid.error().message}});
     return false;
@@ -109,8 +113,8 @@ bool Lifecycle::wait_unless_hurried(TimePoint deadline) {
 
 void Lifecycle::stop(Clock::duration wait) {
   bool patient = wait_unless_hurried(Clock::now() + wait);
-  const TimePoint deadline =
-      drain_.timeout == 0s ? TimePoint::max() : Clock::now() + drain_.timeout;
+  const auto timeout = parts_.drain().timeout;
+  const TimePoint deadline = timeout == 0s ? TimePoint::max() : Clock::now() + timeout;
   bool drained = false;
   while (patient && !drained && Clock::now() < deadline) {
     drained = parts_.server.drain(std::min(Clock::now() + kDrainLook, deadline));

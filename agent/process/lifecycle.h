@@ -30,12 +30,12 @@ class Lifecycle {
     HttpServer& http;
     Reloader& reloader;
     const ServiceManager& manager;
-    std::function<void()> reopen_audit;  // logs what goes wrong
+    std::function<void()> reopen_audit;   // logs what goes wrong
+    std::function<DrainOptions()> drain;  // those in force
   };
 
   // What is given outlives this.
-  Lifecycle(Parts parts, const DrainOptions& drain, Signals& signals)
-      : parts_(std::move(parts)), drain_(drain), signals_(signals) {}
+  Lifecycle(Parts parts, Signals& signals) : parts_(std::move(parts)), signals_(signals) {}
 
   // Returns when the server has stopped.
   void run();
@@ -49,7 +49,6 @@ class Lifecycle {
   void stop(Clock::duration wait);
 
   const Parts parts_;
-  const DrainOptions drain_;
   Signals& signals_;
   TimePoint next_alive_{};
   TimePoint next_look_{};

@@ -57,14 +57,14 @@ std::vector<Endpoint> shared_endpoints(const std::vector<ListeningSocket>& ours,
 }
 
 Result<std::vector<Endpoint>> find_shared_endpoints(
-    const std::vector<std::pair<std::string, int>>& ours) {
+    const std::vector<std::pair<std::string, SharedFd>>& ours) {
   std::vector<ListeningSocket> own;
   for (const auto& [name, fd] : ours) {
     ListeningSocket socket;
     SocketAddress address;
     socklen_t size = sizeof socket.cookie;
-    if (::getsockopt(fd, SOL_SOCKET, SO_COOKIE, &socket.cookie, &size) != 0 ||
-        ::getsockname(fd, address.get(), &address.length) != 0) {
+    if (::getsockopt(fd->get(), SOL_SOCKET, SO_COOKIE, &socket.cookie, &size) != 0 ||
+        ::getsockname(fd->get(), address.get(), &address.length) != 0) {
       return errno_error("socket " + name, errno);
     }
     socket.endpoint = address.endpoint();

@@ -9,6 +9,7 @@
 
 #include "base/ip.h"
 #include "base/result.h"
+#include "server/ports.h"
 
 namespace tcpvitals {
 
@@ -21,9 +22,9 @@ struct ListeningSocket {
 std::vector<Endpoint> shared_endpoints(const std::vector<ListeningSocket>& ours,
                                        const std::vector<ListeningSocket>& all);
 
-// The same, of listening sockets by names and descriptors, asking the kernel for all others of this
+// The same, of listening sockets with names, asking the kernel for all others of this
 // network namespace: a tenth of a millisecond each. Fails where the kernel has no sock_diag.
 Result<std::vector<Endpoint>> find_shared_endpoints(
-    const std::vector<std::pair<std::string, int>>& ours);
+    const std::vector<std::pair<std::string, SharedFd>>& ours);
 
 }  // namespace tcpvitals

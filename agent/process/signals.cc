@@ -38,7 +38,7 @@ int wait_for_signal(const sigset_t& signals, const std::optional<TimePoint>& dea
 }  // namespace
 
 Signals::Signals(std::optional<Clock::duration> patience, std::function<void()> end_process)
-    : patience_(patience), end_process_(std::move(end_process)) {
+    : end_process_(std::move(end_process)), patience_(patience) {
   ::signal(SIGPIPE, SIG_IGN);
   ::signal(SIGXFSZ, SIG_IGN);  // of a log file at its size limit an error will do
   const sigset_t signals = wanted();
@@ -49,6 +49,11 @@ Signals::Signals(std::optional<Clock::duration> patience, std::function<void()> 
 Signals::~Signals() {
   ::pthread_kill(thread_.native_handle(), SIGRTMIN);
   thread_.join();
+}
+
+void Signals::set_patience(std::optional<Clock::duration> patience) {
+  const std::lock_guard lock(mutex_);
+  patience_ = patience;
 }
 
 int Signals::next(TimePoint deadline) {

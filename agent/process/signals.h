@@ -35,6 +35,9 @@ class Signals {
   Signals(const Signals&) = delete;
   Signals& operator=(const Signals&) = delete;
 
+  // For the first signal to end that comes from now on. Any thread.
+  void set_patience(std::optional<Clock::duration> patience);
+
   // The next one, in the order in which they came; 0: none by `deadline`. Of a kind that waits
   // already another one is the same; only those to end count each.
   int next(TimePoint deadline);
@@ -49,13 +52,13 @@ class Signals {
   void run();
   void take(int signal);
 
-  const std::optional<Clock::duration> patience_;
   const std::function<void()> end_process_;
   std::atomic<int> ends_ = 0;
 
   std::mutex mutex_;
   std::condition_variable came_;
-  std::deque<int> waiting_;  // under mutex_
+  std::optional<Clock::duration> patience_;  // these two under mutex_
+  std::deque<int> waiting_;
 
   std::optional<TimePoint> last_moment_;  // the thread's own
   std::thread thread_;

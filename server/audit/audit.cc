@@ -32,23 +32,71 @@ std::uint64_t count_lines(std::string_view lines) {
 
 }  // namespace
 
-Result<std::unique_ptr<AuditLog>> AuditLog::open(AuditOptions options) {
+// Not zeroed: memory follows what has ever waited.
+AuditLog::Buffer::Buffer(std::size_t most)
+    : bytes(new char[most + kMaxAuditLine]), capacity(most) {}
+
+struct AuditLog::Change {
+  AuditOptions options;
+  AuditFile file;               // invalid: it goes on in the one that it has
+  std::vector<Buffer> buffers;  // none: likewise
+};
+
+Result<std::unique_ptr<AuditLog>> AuditLog::open(const AuditOptions& options) {
+  auto log = std::make_unique<AuditLog>();
+  auto prepared = log->prepare(options);
+  if (!prepared) return std::move(prepared.error());
+  (*prepared)();
+  return log;
+}
+
+AuditLog::AuditLog() {
+  thread_ = start_thread("audit", [this] { run(); });
+}
+
+Result<std::function<void()>> AuditLog::prepare(const AuditOptions& options) {
   if (options.buffer_bytes < 2 * kBatch) {
     return Error{"audit buffer: " + std::to_string(options.buffer_bytes) +
                  " bytes, fewer than 131072"};
   }
-  auto file = AuditFile::open(options.path);
-  if (!file) return std::move(file.error());
-  return std::unique_ptr<AuditLog>(new AuditLog(std::move(options), std::move(*file)));
+  const auto change = std::make_shared<Change>(Change{options, {}, {}});
+  if (!options.path.empty() && (!on_ || options.path != path())) {
+    auto file = AuditFile::open(options.path);
+    if (!file) return std::move(file.error());
+    change->file = std::move(*file);
+  }
+  // What waits, and what is being written.
+  const std::size_t half = options.buffer_bytes / 2;
+  if (!options.path.empty() && statistics().queue_limit_bytes != 2 * half) {
+    change->buffers.emplace_back(half);
+    change->buffers.emplace_back(half);
+  }
+  return std::function<void()>([this, change] { put_in_force(*change); });
 }
 
-AuditLog::AuditLog(AuditOptions options, AuditFile file)
-    : options_(std::move(options)), half_(options_.buffer_bytes / 2), file_(std::move(file)) {
-  // With room for a gap record. Not zeroed: memory follows what has ever waited.
-  waiting_.bytes.reset(new char[half_ + kMaxAuditLine]);
-  taken_.bytes.reset(new char[half_ + kMaxAuditLine]);
-  statistics_.queue_limit_bytes = 2 * half_;
-  thread_ = start_thread("audit", [this] { run(); });
+void AuditLog::put_in_force(Change& change) {
+  {
+    const std::lock_guard lock(mutex_);
+    options_ = change.options;
+    on_ = !options_.path.empty();
+    closing_ = !on_;
+    if (change.file.valid()) next_file_ = std::move(change.file);
+    if (!change.buffers.empty()) {
+      statistics_.queue_limit_bytes = 2 * change.buffers.front().capacity;
+      next_buffers_ = std::move(change.buffers);
+    }
+    // A log that was never on takes lines at once.
+    if (waiting_.capacity == 0 && !next_buffers_.empty()) {
+      waiting_ = std::move(next_buffers_.back());
+      next_buffers_.pop_back();
+    }
+  }
+  work_.notify_one();
+}
+
+std::string AuditLog::path() const {
+  const std::lock_guard lock(mutex_);
+  return options_.path;
 }
 
 AuditLog::~AuditLog() {
@@ -60,7 +108,7 @@ AuditLog::~AuditLog() {
   thread_.join();
   if (given_up_ > 0) {
     log_error("audit log: lines given up",
-              {{"file", options_.path}, {"lines", std::to_string(given_up_)}});
+              {{"file", path()}, {"lines", std::to_string(given_up_)}});
   }
 }
 
@@ -70,11 +118,13 @@ void AuditLog::write(const AuditDeny& deny) { write_record(deny, &AuditGap::deni
 
 template <typename Record>
 void AuditLog::write_record(const Record& record, std::uint64_t AuditGap::*kind) {
+  if (!on_.load(std::memory_order_relaxed)) return;
   std::array<char, kMaxAuditLine> line;
   const std::size_t size = format_audit_line(record, std::chrono::system_clock::now(), line);
   std::unique_lock lock(mutex_);
+  if (!on_) return;
   // A line that would still fit must not stand before the gap record.
-  if (lost_.lost() > 0 || size > half_ - waiting_.size) {
+  if (lost_.lost() > 0 || size > waiting_.capacity - waiting_.size) {
     ++(lost_.*kind);
     ++statistics_.lost;
     return;
@@ -87,7 +137,8 @@ void AuditLog::write_record(const Record& record, std::uint64_t AuditGap::*kind)
 }
 
 Result<void> AuditLog::reopen() {
-  auto file = AuditFile::open(options_.path);
+  if (!on_) return {};
+  auto file = AuditFile::open(path());
   if (!file) return std::move(file.error());
   go_on_in(std::move(*file));
   return {};
@@ -117,11 +168,18 @@ AuditStatistics AuditLog::statistics() const {
 void AuditLog::run() {
   std::unique_lock lock(mutex_);
   for (;;) {
-    work_.wait(lock, [&] { return waiting_.size > 0 || next_file_.valid() || stop_; });
+    work_.wait(lock, [&] {
+      return waiting_.size > 0 || next_file_.valid() || !next_buffers_.empty() || closing_ || stop_;
+    });
     work_.wait_for(lock, kPause, [&] {
-      return waiting_.size >= kBatch || wanted_turn_ > turn_ || next_file_.valid() || stop_;
+      return waiting_.size >= kBatch || wanted_turn_ > turn_ || next_file_.valid() ||
+             !next_buffers_.empty() || closing_ || stop_;
     });
     if (stop_ && waiting_.size == 0) return;
+    if (!next_buffers_.empty()) {
+      taken_ = std::move(next_buffers_.back());
+      next_buffers_.pop_back();
+    }
     std::swap(waiting_, taken_);
     const AuditGap gap = std::exchange(lost_, {});
     ++turn_;
@@ -142,7 +200,17 @@ void AuditLog::run() {
     taken_.size = 0;
     done_turn_ = turn_;
     done_.notify_all();
+    close_when_off(lock);
   }
+}
+
+// Closing may take the disk's time: not under the lock.
+void AuditLog::close_when_off(std::unique_lock<std::mutex>& lock) {
+  if (!closing_ || waiting_.size > 0) return;
+  closing_ = false;
+  lock.unlock();
+  file_ = {};
+  lock.lock();
 }
 
 // Under a flood each turn may have a gap.
@@ -150,7 +218,7 @@ void AuditLog::log_gap(const AuditGap& gap) {
   if (Clock::now() < next_gap_logged_) return;
   next_gap_logged_ = Clock::now() + kGapLogPause;
   log_warn("audit log: more lines came than could be written",
-           {{"file", options_.path}, {"lost", std::to_string(gap.lost())}});
+           {{"file", path()}, {"lost", std::to_string(gap.lost())}});
 }
 
 // How many lines it gave up: none, unless the log is to stop.
@@ -186,9 +254,9 @@ void AuditLog::account(std::string_view written, int error) {
   if (error == EAGAIN || failing_ == (error != 0)) return;
   failing_ = error != 0;
   if (failing_) {
-    log_error("audit log: cannot write", {{"error", errno_error(options_.path, error).message}});
+    log_error("audit log: cannot write", {{"error", errno_error(path(), error).message}});
   } else {
-    log_info("audit log: writes again", {{"file", options_.path}});
+    log_info("audit log: writes again", {{"file", path()}});
   }
 }
 

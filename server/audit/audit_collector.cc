@@ -47,7 +47,8 @@ constexpr std::array kMetrics = std::to_array<MetricDesc>({
 std::span<const MetricDesc> audit_metrics() { return kMetrics; }
 
 Result<void> AuditCollector::collect(Sink& sink, TimePoint /*deadline*/) {
-  emit(log_.statistics(), sink);
+  const AuditStatistics statistics = log_.statistics();
+  if (statistics.queue_limit_bytes != 0) emit(statistics, sink);
   return {};
 }
 

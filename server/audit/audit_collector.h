@@ -1,4 +1,5 @@
-// The collector `audit`: whether the audit log keeps up, tcpvitals_audit_*.
+// The collector `audit`: whether the audit log keeps up, tcpvitals_audit_*. Nothing of one that was
+// never on.
 #pragma once
 
 #include "collectors/collector.h"

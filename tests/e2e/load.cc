@@ -7,11 +7,15 @@
 //   serve     accepts until stdin closes; swallows what it receives, or echoes it
 //   send      sends bytes to a `serve` over parallel connections
 //   pingpong  small round trips with an echo server over parallel connections
+//   talk      long connections to an echo server, a round trip on each of them in turn, --rate
+//   times
+//             a second, until stdin closes; counts those that ended before that, by what became of
+//             them
 //   calls     short connections to an echo server, one round trip each, until stdin closes; counts
 //             those that did not get their answer, by what became of them
 //
 // Every mode ends by itself after --seconds at the latest. One line of JSON on stdout says what was
-// done; hold, serve and calls print one more when they stand ready.
+// done; hold, serve, talk and calls print one more when they stand ready.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -280,12 +284,8 @@ struct Calls {
   }
 };
 
-// What became of one round trip with a server that may go away at any moment.
-std::atomic<std::uint64_t>& call(Calls& calls, const Address& source, const Address& address,
-                                 std::string& bytes) {
-  const Fd fd = new_socket(address);
-  must(::bind(fd.get(), source.get(), source.size), "bind");
-  if (::connect(fd.get(), address.get(), address.size) != 0) return calls.fate(errno);
+// What becomes of one round trip with a server that may go away at any moment.
+std::atomic<std::uint64_t>& round_trip(Calls& calls, const Fd& fd, std::string& bytes) {
   const ssize_t sent = ::send(fd.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL);
   if (sent < 0) return calls.fate(errno);
   for (std::size_t got = 0; got < bytes.size();) {
@@ -295,6 +295,49 @@ std::atomic<std::uint64_t>& call(Calls& calls, const Address& source, const Addr
     got += static_cast<std::size_t>(n);
   }
   return calls.answered;
+}
+
+// The same on a connection of its own.
+std::atomic<std::uint64_t>& call(Calls& calls, const Address& source, const Address& address,
+                                 std::string& bytes) {
+  const Fd fd = new_socket(address);
+  must(::bind(fd.get(), source.get(), source.size), "bind");
+  if (::connect(fd.get(), address.get(), address.size) != 0) return calls.fate(errno);
+  return round_trip(calls, fd, bytes);
+}
+
+std::string fates(const Calls& calls) {
+  return fmt::format(R"({{"answered":{},"refused":{},"reset":{},"cut":{},"other":{}}})",
+                     calls.answered.load(), calls.refused.load(), calls.reset.load(),
+                     calls.cut.load(), calls.other.load());
+}
+
+std::string talk(const Options& options) {
+  Calls calls;
+  std::atomic<bool> stopping = false;
+  std::vector<Fd> connections;
+  for (std::uint64_t i = 0; i < options.connections; ++i) {
+    connections.push_back(connect_to(target(options)));
+  }
+  const auto pause =
+      std::chrono::microseconds(1'000'000 / std::max<std::uint64_t>(1, options.rate));
+  {
+    const std::jthread talker([&] {
+      std::string bytes(options.up, 'x');
+      while (!stopping) {
+        const TimePoint next = Clock::now() + pause;
+        std::erase_if(connections, [&](const Fd& fd) {
+          auto& fate = round_trip(calls, fd, bytes);
+          ++fate;
+          return &fate != &calls.answered;
+        });
+        std::this_thread::sleep_until(next);
+      }
+    });
+    ready_until_stdin_closes(R"({"ready":true})");
+    stopping = true;
+  }
+  return fates(calls);
 }
 
 std::string calls(const Options& options) {
@@ -317,9 +360,7 @@ std::string calls(const Options& options) {
     ready_until_stdin_closes(R"({"ready":true})");
     stopping = true;
   }
-  return fmt::format(R"({{"answered":{},"refused":{},"reset":{},"cut":{},"other":{}}})",
-                     calls.answered.load(), calls.refused.load(), calls.reset.load(),
-                     calls.cut.load(), calls.other.load());
+  return fates(calls);
 }
 
 }  // namespace
@@ -328,12 +369,13 @@ std::string calls(const Options& options) {
 int main(int argc, char** argv) {
   using namespace tcpvitals::load;
   const std::map<std::string_view, std::string (*)(const Options&)> modes{
-      {"churn", churn}, {"flood", flood},       {"hold", hold},  {"serve", serve},
-      {"send", send},   {"pingpong", pingpong}, {"calls", calls}};
+      {"churn", churn}, {"flood", flood},       {"hold", hold},   {"serve", serve},
+      {"send", send},   {"pingpong", pingpong}, {"calls", calls}, {"talk", talk}};
   const auto mode = modes.find(argc > 1 ? argv[1] : "");
   if (mode == modes.end()) {
-    std::fputs("usage: tcp_load churn|flood|hold|serve|send|pingpong|calls [--OPTION VALUE]...\n",
-               stderr);
+    std::fputs(
+        "usage: tcp_load churn|flood|hold|serve|send|pingpong|talk|calls [--OPTION VALUE]...\n",
+        stderr);
     return 2;
   }
   const Options options = parse_options(argc, argv);

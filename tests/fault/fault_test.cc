@@ -337,3 +337,32 @@ TEST_CASE("a server that cannot start says why, and leaves nothing behind") {
     }
   }
 }
+
+TEST_CASE("a reload that cannot be prepared says why, and leaves nothing behind") {
+  ServerOptions options = options_with(Lab::files(), nullptr);
+  options.listeners[3].backend = *parse_endpoint("127.0.0.1:9");
+  const auto server = std::move(*Server::start(options));
+  std::vector<ListenerOptions> wanted = options.listeners;
+  wanted[0].nodelay = false;
+  wanted[1].endpoint.address = *parse_ip_address("::1");
+  wanted.push_back(wanted[3]);
+  wanted.back().name = "more";
+  for (const CallName& row : kStarting) {
+    if (row.call == Call::kEpollCreate) break;  // the rest is for new workers
+    for (std::uint64_t k = 1;; ++k) {
+      CAPTURE(row.name);
+      CAPTURE(k);
+      const std::size_t descriptors = open_descriptors();
+      fault::arm(row.call, k, row.errors[0]);
+      auto change = std::make_optional(server->prepare(wanted, 60s));
+      const bool struck = fault::disarm() >= k;
+      CHECK(change->ok() == !struck);
+      if (!struck) break;
+      CHECK(change->error().message.find(std::strerror(row.errors[0])) != std::string::npos);
+      change.reset();
+      CHECK(open_descriptors() == descriptors);
+      CHECK(echoes(server->endpoint(0)));
+      CHECK(wait_until_idle(*server));
+    }
+  }
+}

@@ -51,7 +51,7 @@ TEST_CASE("without a flag everything has its default") {
   CHECK(o.connection_series.slots == 20);
   CHECK(o.connection_series.new_per_hour == 60);
   CHECK(o.collectors.connections.event_buffer_bytes == 8 << 20);
-  CHECK(default_config(o.config_flags) == Config{});
+  CHECK(default_config(o.config_flags).connections == ConnectionsConfig{});
   CHECK(o.config_file == "");
   CHECK_FALSE(o.check_config);
   CHECK_FALSE(o.lifecycle);

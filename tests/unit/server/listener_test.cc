@@ -6,6 +6,7 @@
 #include <netinet/tcp.h>
 #include <sys/socket.h>
 
+#include <memory>
 #include <utility>
 #include <vector>
 
@@ -23,9 +24,22 @@ const TimePoint kNow = TimePoint(1'000'000s);
 
 std::vector<IpPrefix> only(const IpAddress& address) { return {prefix_of(address, 128)}; }
 
-struct Listener : ServerListener {
+// With one worker, whose settings are the listener's.
+struct Listener {
   explicit Listener(const ListenerOptions& options)
-      : ServerListener(options, 100, nullptr) {}
+      : settings(options, 100, nullptr, std::make_shared<PeerLimits>(options.per_peer)),
+        common(options.accept_rate) {}
+
+  Admission admit_peer(const IpAddress& peer, TimePoint now) {
+    return common.admit_peer(settings, peer, now);
+  }
+  Admission admit_client(const IpAddress& client, TimePoint now) {
+    return common.admit_client(settings, client, now);
+  }
+  ListenerGauges gauges(TimePoint now) const { return common.gauges(settings, now); }
+
+  const ListenerSettings settings;
+  ServerListener common;
 };
 
 int option_of(const Fd& fd, int level, int option) {

@@ -106,7 +106,11 @@ TEST_CASE("what a listener cannot have is absent: a backend, limits of each peer
 
 TEST_CASE("a listener says of itself whether it has a backend and limits of each peer") {
   ListenerOptions options;
-  const auto gauges = [&] { return ServerListener(options, 1, nullptr).gauges(Clock::now()); };
+  const auto gauges = [&] {
+    const ListenerSettings settings(options, 1, nullptr,
+                                    std::make_shared<PeerLimits>(options.per_peer));
+    return ServerListener(options.accept_rate).gauges(settings, Clock::now());
+  };
   CHECK_FALSE(gauges().connects);
   CHECK_FALSE(gauges().limited_peers.has_value());
   options.handler = HandlerKind::kRelay;

@@ -862,7 +862,7 @@ TEST_CASE("a server goes on with another's sockets, and nobody in their queues i
   auto first = start_one({.name = "echo"});
   std::vector<PassedSocket> passed;
   for (const auto& [name, fd] : first->listening_sockets()) {
-    passed.push_back({name, Fd(::fcntl(fd, F_DUPFD_CLOEXEC, 0))});
+    passed.push_back({name, Fd(::fcntl(fd->get(), F_DUPFD_CLOEXEC, 0))});
   }
   const Endpoint endpoint = first->endpoint();
   first->drain(Clock::now() + 1s);

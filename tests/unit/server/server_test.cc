@@ -475,7 +475,7 @@ TEST_CASE("listeners are told apart, of both families") {
 TEST_CASE("a worker that does not answer is an error that names it") {
   ServerShared shared;
   const ConnectionSeries series({});
-  auto worker = Worker::create({7, 1s, series, shared}, {});  // its thread is never started
+  auto worker = Worker::create({7, 1s, series, shared});  // its thread is never started
   REQUIRE(worker.ok());
   const std::uint64_t ticket = (*worker)->request_report();
   const auto report = (*worker)->wait_report(ticket, Clock::now() + 20ms);

@@ -8,6 +8,7 @@
 #include <string>
 #include <thread>
 
+#include "tests/support/mask.h"
 #include "tests/support/service_manager.h"
 #include "tests/support/serving.h"
 
@@ -15,25 +16,6 @@ using namespace tcpvitals;
 using namespace tcpvitals::testing;
 
 namespace {
-
-// What the test's own thread ignores and blocks is as before when the test ends.
-class Mask {
- public:
-  Mask() {
-    ::pthread_sigmask(SIG_BLOCK, nullptr, &before_);
-    pipe_before_ = ::signal(SIGPIPE, SIG_IGN);
-  }
-  ~Mask() {
-    ::pthread_sigmask(SIG_SETMASK, &before_, nullptr);
-    ::signal(SIGPIPE, pipe_before_);
-  }
-  Mask(const Mask&) = delete;
-  Mask& operator=(const Mask&) = delete;
-
- private:
-  sigset_t before_{};
-  sighandler_t pipe_before_ = SIG_DFL;
-};
 
 void send(int signal) { ::kill(::getpid(), signal); }
 
@@ -62,7 +44,9 @@ struct Agent {
   }
 
   void run() {
-    Lifecycle({*server, *http, reloader, service_manager, [this] { ++reopened; }}, drain, signals)
+    Lifecycle({*server, *http, reloader, service_manager, [this] { ++reopened; },
+               [this] { return drain; }},
+              signals)
         .run();
   }
 

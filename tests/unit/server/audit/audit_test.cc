@@ -472,3 +472,128 @@ TEST_CASE("the audit collector says what the log says of itself") {
   CHECK(values["tcpvitals_audit_queued_bytes"] == 0);
   CHECK(values["tcpvitals_audit_queue_limit_bytes"] == 1 << 20);
 }
+
+namespace {
+
+void put_in_force(AuditLog& log, const AuditOptions& options) {
+  auto change = log.prepare(options);
+  if (!change) FAIL(change.error().message);
+  (*change)();
+}
+
+}  // namespace
+
+TEST_CASE("a log that is given another file goes on there, with its totals") {
+  const Directory directory;
+  auto log = open_log(directory.file("one"));
+  write_open(*log, 1);
+  CHECK(log->flush(in(10s)));
+  put_in_force(*log, {.path = directory.file("two")});
+  write_open(*log, 2);
+  CHECK(log->flush(in(10s)));
+  CHECK(parse_lines(read_file(directory.file("one"))).size() == 1);
+  REQUIRE(parse_lines(read_file(directory.file("two"))).size() == 1);
+  CHECK(parse_lines(read_file(directory.file("two")))[0]["id"] == 2);
+  CHECK(log->statistics().lines == 2);
+  std::filesystem::rename(directory.file("two"), directory.file("two.1"));
+  CHECK(log->reopen().ok());  // where it is now
+  write_open(*log, 3);
+  CHECK(log->flush(in(10s)));
+  CHECK(parse_lines(read_file(directory.file("two"))).size() == 1);
+}
+
+TEST_CASE("a log that is off takes nothing and has no file; on again, its totals go on") {
+  const Directory directory;
+  AuditLog log;
+  CHECK_FALSE(log.is_on());
+  write_open(log, 1);
+  CHECK(log.statistics().queue_limit_bytes == 0);
+  put_in_force(log, {.path = directory.file()});
+  for (std::uint64_t id = 2; id < 1000; ++id) write_open(log, id);
+  put_in_force(log, {});
+  write_open(log, 1000);
+  CHECK(log.flush(in(10s)));
+  CHECK(parse_lines(read_file(directory.file())).size() == 998);  // what waited is there
+  const auto has_file = [&] {
+    for (const auto& entry : std::filesystem::directory_iterator("/proc/self/fd")) {
+      std::error_code gone;
+      if (std::filesystem::read_symlink(entry, gone) == directory.file()) return true;
+    }
+    return false;
+  };
+  for (int i = 0; i < 1000 && has_file(); ++i) std::this_thread::sleep_for(10ms);
+  CHECK_FALSE(has_file());
+  CHECK(log.reopen().ok());
+  CHECK_FALSE(has_file());
+  put_in_force(log, {.path = directory.file("other")});
+  write_open(log, 1001);
+  CHECK(log.flush(in(10s)));
+  CHECK(log.statistics().lines == 999);
+  CHECK(log.statistics().lost == 0);
+  CHECK(parse_lines(read_file(directory.file("other"))).size() == 1);
+}
+
+TEST_CASE("a change that cannot be made leaves the log as it was") {
+  const Directory directory;
+  auto log = open_log(directory.file());
+  CHECK_FALSE(log->prepare({.path = directory.file("gone/audit")}).ok());
+  CHECK_FALSE(log->prepare({.path = directory.file(), .buffer_bytes = 1000}).ok());
+  CHECK(log->prepare({.path = directory.file("dropped")}).ok());
+  write_open(*log, 1);
+  CHECK(log->flush(in(10s)));
+  CHECK(parse_lines(read_file(directory.file())).size() == 1);
+  CHECK(log->statistics().queue_limit_bytes == 8U << 20);
+}
+
+TEST_CASE("a buffer of another size holds that much, and nothing is lost by the change") {
+  const Directory directory;
+  const std::string path = directory.file();
+  Pipe pipe(path);
+  auto log = open_log(path, 128 << 10);
+  std::uint64_t id = 0;
+  const std::size_t line = [&] {
+    write_open(*log, ++id);
+    return log->statistics().queued_bytes + log->statistics().bytes;
+  }();
+  for (; id < 300;) write_open(*log, ++id);
+  put_in_force(*log, {.path = path, .buffer_bytes = 1 << 20});
+  CHECK(log->statistics().queue_limit_bytes == 1 << 20);
+  pipe.read_all(*log);  // and the writer has taken the new buffers
+  CHECK(log->statistics().lost == 0);
+  CHECK(log->statistics().lines == 300);
+  // More than the first buffer held, while nobody reads.
+  const std::size_t most = (400 << 10) / line;
+  for (std::size_t i = 0; i < most; ++i) write_open(*log, ++id);
+  CHECK(log->statistics().lost == 0);
+  put_in_force(*log, {.path = path, .buffer_bytes = 128 << 10});
+  const std::vector<Json> lines = parse_lines(pipe.read_all(*log));
+  CHECK(lines.size() == most);
+  CHECK(log->statistics().lost == 0);
+}
+
+TEST_CASE("lines of many threads are all there, whatever changes meanwhile") {
+  const Directory directory;
+  AuditLog log;
+  put_in_force(log, {.path = directory.file("0")});
+  constexpr std::uint64_t kEach = 20'000;
+  std::vector<std::thread> writers;
+  for (std::uint64_t t = 0; t < 2; ++t) {
+    writers.emplace_back([&, t] {
+      for (std::uint64_t i = 0; i < kEach; ++i) write_open(log, t * kEach + i);
+    });
+  }
+  for (std::size_t i = 1; i <= 20; ++i) {
+    put_in_force(log, {.path = directory.file(std::to_string(i % 3)),
+                       .buffer_bytes = (i % 2 == 0 ? 64U : 128U) << 20});
+    std::this_thread::sleep_for(1ms);
+  }
+  for (std::thread& writer : writers) writer.join();
+  CHECK(log.flush(in(10s)));
+  std::size_t lines = 0;
+  for (const char* name : {"0", "1", "2"}) {
+    if (!std::filesystem::exists(directory.file(name))) continue;
+    lines += parse_lines(read_file(directory.file(name))).size();
+  }
+  CHECK(log.statistics().lost == 0);
+  CHECK(lines == 2 * kEach);
+}
