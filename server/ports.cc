@@ -1,6 +1,7 @@
 #include "server/ports.h"
 
 #include <algorithm>
+#include <cerrno>
 #include <utility>
 
 #include "server/socket_address.h"
@@ -27,11 +28,14 @@ std::optional<std::size_t> Ports::current(const PortChange& change) const {
   return static_cast<std::size_t>(found - ports_.begin());
 }
 
-bool Ports::change(std::vector<PortChange> changes) {
+int Ports::change(std::vector<PortChange> changes) {
   // Of what goes first, sockets may go to others.
   for (const PortChange& change : changes) let_go(change, changes);
-  bool watched = true;
-  for (PortChange& change : changes) watched = put_in_force(change) && watched;
+  int error = 0;
+  for (PortChange& change : changes) {
+    const int unwatched = put_in_force(change);
+    if (error == 0) error = unwatched;
+  }
   worker_.slab_.for_each([&](Connection& c) {
     const Port& port = ports_[c.port];
     if (!port.before) return;
@@ -39,7 +43,7 @@ bool Ports::change(std::vector<PortChange> changes) {
     if (!c.doomed) worker_.schedule(c);
   });
   for (Port& port : ports_) port.before.reset();
-  return watched;
+  return error;
 }
 
 void Ports::let_go(const PortChange& change, const std::vector<PortChange>& all) {
@@ -66,8 +70,8 @@ void Ports::close_if_gone(std::size_t index, const PortChange& change,
   free_if_done(port);
 }
 
-bool Ports::put_in_force(PortChange& change) {
-  if (!change.settings) return true;
+int Ports::put_in_force(PortChange& change) {
+  if (!change.settings) return 0;
   for (Port& port : ports_) {
     if (port.common != change.common) continue;
     port.before = std::exchange(port.settings, change.settings);
@@ -81,11 +85,12 @@ bool Ports::put_in_force(PortChange& change) {
   port.endpoint = change.endpoint;
   port.shared = change.shared;
   port.resume_at = worker_.now_;
-  if (port.sockets == change.sockets) return true;
+  if (port.sockets == change.sockets) return 0;
   port.sockets = std::move(change.sockets);
-  if (worker_.watch_port(index)) return true;
+  if (worker_.watch_port(index)) return 0;
+  const int error = errno;
   worker_.pause(index, PauseReason::kError);
-  return false;
+  return error;
 }
 
 std::size_t Ports::add(PortChange& change) {

@@ -79,9 +79,9 @@ class Ports {
   auto begin() const { return ports_.begin(); }
   auto end() const { return ports_.end(); }
 
-  // Puts them in force together. False: a socket cannot be watched now (errno), and is tried again
-  // after a pause.
-  bool change(std::vector<PortChange> changes);
+  // Puts them in force together. The errno of a socket that cannot be watched now, and is tried
+  // again after a pause; 0: there is none.
+  int change(std::vector<PortChange> changes);
 
   // Accepts no more, and lets each connection come to its end as its handler sees fit: when nothing
   // has moved on it from one look to the next, and after a second in any case.
@@ -105,7 +105,7 @@ class Ports {
   void let_go(const PortChange& change, const std::vector<PortChange>& all);
   void close_if_gone(std::size_t index, const PortChange& change,
                      const std::vector<PortChange>& all);
-  bool put_in_force(PortChange& change);
+  int put_in_force(PortChange& change);
   std::size_t add(PortChange& change);
   void hold_to_limits(Connection& c, const Port& port);
   void renew_spares(Port& port);

@@ -63,7 +63,8 @@ void Worker::start() {
 
 Result<void> Worker::change(std::vector<PortChange> changes) {
   if (!runs_) {
-    if (!ports_.change(std::move(changes))) return errno_error("epoll_ctl", errno);
+    const int error = ports_.change(std::move(changes));
+    if (error != 0) return errno_error("epoll_ctl", error);
     return {};
   }
   const std::lock_guard lock(mutex_);

@@ -47,7 +47,7 @@ server:
     ["not YAML", /not YAML/, () => writeFileSync(file("tcpvitals.yml"), config("second") + "]"), () => {}],
     [
       "another number of workers",
-      /tcpvitals\.yml:7:12: server\.workers: \\?"77\\?": it is \d+ since the start, and another number needs a restart: kill -USR2 \d+/,
+      /tcpvitals\.yml:6:12: server\.workers: \\?"77\\?": it is \d+ since the start, and another number needs a restart: kill -USR2 \d+/,
       () => writeFileSync(file("tcpvitals.yml"), `${config("second")}  workers: 77\n`),
       () => {},
     ],
@@ -165,7 +165,7 @@ ${odd(i) ? `    passing: { ${at("passing")} }\n` : ""}${more}`,
   assert.equal(before.one, 200);
   for (let i = 1; i <= kReloads; ++i) {
     write(i);
-    assert.equal(post(), "200", agent.child.stderr);
+    assert.equal(post(), "reloaded\n200", agent.child.stderr);
     assert.equal(echoes("relay"), "hello\n");
     assert.match(subject(), new RegExp(`CN ?= ?${certificate(i)}`));
     if (odd(i)) {
