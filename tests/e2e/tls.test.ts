@@ -304,7 +304,7 @@ test("files that cannot be used are named by --config.check, and keep a listener
   const agent = await site.agent();
   const usable = () => agent.scrape().value("tcp_server_tls_files_usable", { listener: "server" });
   assert.equal(usable(), 0);
-  assert.throws(() => site.shown());
+  assert.equal(site.shown(), undefined);
   site.pki.make("server", "mended");
   await eventually(5, () => assert.equal(site.shown(), "CN = mended"));
   assert.equal(usable(), 1);
