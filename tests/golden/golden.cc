@@ -73,7 +73,8 @@ ServerSnapshot server_snapshot() {
 
   // And one that has all that a listener may have: TLS, a backend, limits for each peer.
   ListenerReport door{"web", {.limit = 42, .connects = true, .limited_peers = 2}, {}, {1, 0}};
-  door.gauges.tls = TlsStoreStatistics{.usable = true, .not_after = std::chrono::sys_seconds(1'900'000'000s),
+  door.gauges.tls = TlsStoreStatistics{.usable = true,
+                                       .not_after = std::chrono::sys_seconds(1'900'000'000s),
                                        .loaded = std::chrono::sys_seconds(1'795'000'000s)};
   door.statistics.accepted = 5;
   door.statistics.closed[static_cast<std::size_t>(CloseCause::kPeerFin)] = 4;

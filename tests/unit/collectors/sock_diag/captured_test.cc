@@ -118,7 +118,8 @@ TEST_CASE("captured: the dump and the events after it add up to what was done") 
   tracking.end_dump(now);
   for (std::size_t state = 1; state < kTcpStates; ++state) {
     CAPTURE(state);
-    CHECK((tracker.last_dump().states[state] > 0) == (static_cast<TcpState>(state) != TcpState::kClose));
+    CHECK((tracker.last_dump().states[state] > 0) ==
+          (static_cast<TcpState>(state) != TcpState::kClose));
   }
 
   const auto rows = rows_of(events);
