@@ -216,8 +216,9 @@ async function suffer(t: TestContext, site: Site, a: Attack): Promise<void> {
   assert.ok(felt["answers"]! > kHonest, `${felt["answers"]} answers`);
   assert.ok(did["made"]! >= a.count);
   assert.ok(median(waits) < 1000 * kPatience, `${waits} ms`);
-  // On a busy machine some came too late for that.
-  if (a.cause) assert.ok(ended >= Math.min(a.count / 2, 100), `${ended} closed for ${a.cause}`);
+  // Of those that come again and again some came too late for that.
+  const due = kScripted.includes(a.mode) ? a.count / 2 : a.count;
+  if (a.cause) assert.ok(ended >= Math.min(due, 100), `${ended} closed for ${a.cause}`);
   if (a.rejected) assert.ok(refused > 0, `${refused} refused for ${a.rejected}`);
   if (a.answer) assert.ok(did[a.answer]! > 0, `${JSON.stringify(did)}: ${a.answer}`);
   assert.equal(

@@ -6,7 +6,7 @@ import test from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 
 import type { Labels } from "./exposition.js";
-import { finished, Lab } from "./harness.js";
+import { finished, kPatience, Lab } from "./harness.js";
 
 const kLossy = 9001;
 const kClean = 9002;
@@ -67,10 +67,12 @@ test("retransmissions equal the packets that were dropped, group by group and in
   // What was sent passed the counter before the dice, first time or again.
   assert.equal(rise("tcp_data_segments_sent_total", outbound(kLossy)), data.packets);
 
-  // The other port lost nothing: what it repeats was needless, and the kernel finds out of most.
+  // The other port lost nothing: what it repeats was needless, and the kernel finds that out, where the CPU is
+  // emulated most of the time.
   const needless = rise("tcp_spurious_retransmissions_total", outbound(kClean));
   assert.equal(rise("tcp_data_segments_sent_total", outbound(kClean)), receiver.nftCounter("clean").packets);
   const repeated = rise("tcp_retransmitted_segments_total", outbound(kClean));
+  if (kPatience === 1) assert.equal(repeated, needless);
   assert.ok(repeated >= needless, `${repeated} repeated, ${needless} spurious`);
   t.diagnostic(`the other port: ${repeated} retransmitted, ${needless} spurious`);
   assert.equal(
