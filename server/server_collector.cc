@@ -153,7 +153,7 @@ constexpr Row<ListenerReport> kListenerRows[] = {
      }},
     {of_listener("tcp_server_tls_files_usable", kGauge, "embedded server",
                  "Whether the listener's certificate files can be used as they are now. 0: the "
-                 "listener is closed, or goes on with those before."),
+                 "listener is closed, or uses those that it loaded before."),
      kNothing,
      [](Listeners l) {
        return l.gauges.tls ? std::optional(l.gauges.tls->usable ? 1.0 : 0.0) : std::nullopt;
